@@ -1,0 +1,100 @@
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer};
+
+/// How the API answers and what it bears: the `api:` section.
+///
+/// ```
+/// use herdsman_api::{ApiConfig, Bodies};
+/// let config: ApiConfig = serde_json::from_str(r#"{"bodies": "v0", "request_timeout": "5s"}"#)?;
+/// assert_eq!(config.bodies, Bodies::V0);
+/// assert_eq!(config.max_connections, ApiConfig::default().max_connections);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ApiConfig {
+    /// What answers look like. Default `readme`.
+    pub bodies: Bodies,
+    /// Connections served at the same time; more wait until one ends. Default 1024: far above what health checks need,
+    /// and, with at most 16 KiB of request read ahead for each, a bound of a few tens of megabytes.
+    #[serde(deserialize_with = "connections")]
+    pub max_connections: usize,
+    /// How long a client may take for its TLS handshake, and then for each next request. A connection that is idle
+    /// or slower is closed. Default 30 s: longer than checks are apart, short enough that silent clients cannot hold
+    /// all connections for long.
+    #[serde(deserialize_with = "duration")]
+    pub request_timeout: Duration,
+}
+
+/// What answers look like.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Bodies {
+    /// As pgroute66's README shows them: always a JSON array (`["host1"]`, `[]`), and a JSON object that says what is
+    /// wrong where something is.
+    #[default]
+    Readme,
+    /// As pgroute66's released binary answers, byte for byte: `"host1"`, `""`, `null`, `"invalid"`.
+    V0,
+}
+
+const DEFAULT_MAX_CONNECTIONS: usize = 1024;
+const DEFAULT_REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+impl Default for ApiConfig {
+    fn default() -> Self {
+        Self {
+            bodies: Bodies::default(),
+            max_connections: DEFAULT_MAX_CONNECTIONS,
+            request_timeout: DEFAULT_REQUEST_TIMEOUT,
+        }
+    }
+}
+
+fn connections<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
+    let value = usize::deserialize(deserializer)?;
+    if (1..=65_536).contains(&value) {
+        return Ok(value);
+    }
+    Err(serde::de::Error::custom(format!("`{value}` is out of range; allowed is 1 to 65536")))
+}
+
+fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let bad = |problem: &str| serde::de::Error::custom(format!("`{text}` {problem}"));
+    let value = humantime::parse_duration(&text)
+        .map_err(|_| bad("is not a duration; write it like 500ms, 5s or 2m"))?;
+    // Shorter cuts honest clients off, longer is no bound.
+    if (Duration::from_millis(100)..=Duration::from_secs(3600)).contains(&value) {
+        Ok(value)
+    } else {
+        Err(bad("is out of range; allowed is 100ms to 1h"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn refused(json: &str, expected: &str) {
+        let error = serde_json::from_str::<ApiConfig>(json).expect_err("was accepted").to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+
+    #[test]
+    fn an_empty_section_is_the_default() {
+        let config: ApiConfig = serde_json::from_str("{}").unwrap();
+        assert_eq!(config, ApiConfig::default());
+    }
+
+    #[test]
+    fn wrong_values_are_refused_with_what_is_allowed() {
+        refused(r#"{"bodies": "v1"}"#, "expected `readme` or `v0`");
+        refused(r#"{"max_connections": 0}"#, "`0` is out of range; allowed is 1 to 65536");
+        refused(r#"{"request_timeout": "soon"}"#, "`soon` is not a duration");
+        refused(r#"{"request_timeout": "1ms"}"#, "allowed is 100ms to 1h");
+        refused(r#"{"body": "v0"}"#, "unknown field `body`");
+    }
+}

@@ -1,0 +1,34 @@
+use std::collections::BTreeMap;
+
+use herdsman_node::NodeName;
+use herdsman_watch::{Moment, Topology, Watch};
+
+use crate::{ApiConfig, Bodies};
+
+/// Named subsets of the nodes, as `?group=` selects them. Names of nodes that do not exist are skipped; a group
+/// called `all` has no effect.
+pub type Groups = BTreeMap<String, Vec<NodeName>>;
+
+/// Everything answers are made of.
+#[derive(Clone, Debug)]
+pub struct ApiState {
+    /// Where the topology is read.
+    pub watch: Watch,
+    /// What `?group=` may select.
+    pub groups: Groups,
+    /// How to answer.
+    pub config: ApiConfig,
+    /// Whether an availability request makes the watcher write the heartbeat (`availability.writes`). The API itself
+    /// never writes; it says so where a node's heartbeat is not known yet.
+    pub writes: bool,
+}
+
+/// What one answer is made of: one topology, taken at one moment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct View<'a> {
+    pub(crate) topology: &'a Topology,
+    pub(crate) groups: &'a Groups,
+    pub(crate) bodies: Bodies,
+    pub(crate) writes: bool,
+    pub(crate) now: Moment,
+}

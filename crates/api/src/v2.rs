@@ -1,0 +1,42 @@
+//! `/v2`: everything the judge knows. Health checks, events and metrics belong here, one [`Route`] each.
+
+use std::collections::BTreeMap;
+
+use herdsman_node::NodeName;
+use herdsman_watch::Topology;
+use hyper::StatusCode;
+use serde::Serialize;
+
+use crate::reply::Reply;
+use crate::state::View;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Route {
+    Topology,
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    #[serde(flatten)]
+    topology: Topology,
+    groups: BTreeMap<&'a str, &'a [NodeName]>,
+}
+
+/// The route that the path segments after `/v2` name.
+pub(crate) fn route(segments: &[&str]) -> Option<Route> {
+    match segments {
+        ["topology"] => Some(Route::Topology),
+        _ => None,
+    }
+}
+
+pub(crate) fn answer(route: Route, view: &View<'_>) -> Reply {
+    match route {
+        Route::Topology => {
+            let topology = view.topology.aged(view.now);
+            let groups = view.groups.iter().filter(|(name, _)| *name != "all");
+            let groups = groups.map(|(name, nodes)| (name.as_str(), nodes.as_slice())).collect();
+            Reply::json(StatusCode::OK, view.bodies, &Document { topology, groups })
+        }
+    }
+}

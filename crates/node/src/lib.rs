@@ -1,0 +1,16 @@
+//! What one SQL server *is* to Herdsman: its [`NodeName`], how to reach it ([`Conninfo`], [`Tls`]), how to
+//! [`connect`] to it, and the values PostgreSQL describes itself with ([`Lsn`], [`Timeline`], [`SystemId`], [`Role`]).
+//!
+//! This is the ground floor: it knows nothing of clusters, verdicts or routing.
+
+mod connect;
+mod conninfo;
+mod identity;
+mod lsn;
+mod tls;
+
+pub use connect::{ConnectError, ConnectErrorKind, Connection, connect, describe};
+pub use conninfo::{Conninfo, ConninfoError, SslMode};
+pub use identity::{InvalidName, NodeName, ParseSystemIdError, Role, SystemId, Timeline};
+pub use lsn::{Lsn, ParseLsnError};
+pub use tls::{Tls, TlsError};

@@ -1,0 +1,355 @@
+//! The pure heart: what every node was seen to say, and what is remembered → one [`Topology`].
+//!
+//! No I/O, no clock, no randomness. The edge feeds sightings with their moments and asks for a verdict; the same
+//! sequence of inputs gives the same topologies, so a bug report can be replayed as a list.
+//!
+//! The decision core is *witnessed promotion + unanimous mutual attestation*: a node is the primary when its standbys
+//! and it name each other, or when it was seen to be promoted while following the last primary and lost nothing that
+//! was acknowledged. An old primary is fenced until it has been seen in recovery. Everything else is held.
+
+mod attest;
+mod decide;
+mod lag;
+mod memory;
+mod rules;
+mod view;
+
+#[cfg(test)]
+mod scenarios;
+#[cfg(test)]
+mod simulation;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use herdsman_node::{NodeName, SystemId};
+
+use self::attest::{Addresses, Live, Stance};
+use self::decide::{Decision, Scene};
+use self::lag::Track;
+pub(crate) use self::memory::Memory;
+use self::rules::Rules;
+use self::view::Look;
+use crate::Moment;
+use crate::config::WatchConfig;
+use crate::evidence::{Evidence, Sighting};
+use crate::topology::{Heartbeat, Topology, Verdict, Why};
+
+/// Turns sightings into topologies.
+#[derive(Debug)]
+pub(crate) struct Judge {
+    config: WatchConfig,
+    rules: Rules,
+    pin_until: Option<Moment>,
+    nodes: BTreeMap<NodeName, NodeState>,
+    memory: Memory,
+    authority: Option<(Moment, NodeName)>,
+    detached: BTreeMap<NodeName, Moment>,
+    track: Track,
+    version: u64,
+}
+
+/// What is known of one node beside its evidence.
+#[derive(Clone, Debug, Default)]
+struct NodeState {
+    addresses: Vec<String>,
+    evidence: Option<(Moment, Arc<Evidence>)>,
+    error: Option<String>,
+    tried: bool,
+    up: bool,
+    misses: u32,
+    streak: u32,
+    changes: VecDeque<Moment>,
+    damped_until: Option<Moment>,
+    heartbeat: Heartbeat,
+}
+
+impl Judge {
+    /// A judge over these nodes, each with the addresses (`host:port`) others reach it under.
+    ///
+    /// `pin_until` is the configured pin's end on the watcher's clock.
+    pub(crate) fn new(
+        config: WatchConfig,
+        nodes: BTreeMap<NodeName, Vec<String>>,
+        memory: Memory,
+        pin_until: Option<Moment>,
+    ) -> Self {
+        let nodes = nodes
+            .into_iter()
+            .map(|(name, addresses)| (name, NodeState { addresses, ..NodeState::default() }))
+            .collect();
+        Self {
+            config,
+            rules: Rules::ALL,
+            pin_until,
+            nodes,
+            memory,
+            authority: None,
+            detached: BTreeMap::new(),
+            track: Track::default(),
+            version: 0,
+        }
+    }
+
+    /// What is remembered, for the state file.
+    pub(crate) fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    /// Continues with another configuration; evidence, memory and version are kept.
+    pub(crate) fn reconfigure(
+        &mut self,
+        config: WatchConfig,
+        nodes: BTreeMap<NodeName, Vec<String>>,
+        pin_until: Option<Moment>,
+    ) {
+        let mut old = std::mem::take(&mut self.nodes);
+        self.nodes = nodes
+            .into_iter()
+            .map(|(name, addresses)| {
+                let state = old.remove(&name).unwrap_or_default();
+                (name, NodeState { addresses, ..state })
+            })
+            .collect();
+        (self.config, self.pin_until) = (config, pin_until);
+    }
+
+    /// Learns the addresses a node's host name stands for.
+    pub(crate) fn add_addresses(&mut self, node: &NodeName, addresses: Vec<String>) {
+        let Some(state) = self.nodes.get_mut(node) else { return };
+        for address in addresses {
+            if !state.addresses.contains(&address) {
+                state.addresses.push(address);
+            }
+        }
+    }
+
+    /// Takes in one look at one node.
+    pub(crate) fn observe(&mut self, at: Moment, node: &NodeName, sighting: Sighting) {
+        let (config, rules) = (&self.config, self.rules);
+        let Some(state) = self.nodes.get_mut(node) else { return };
+        state.tried = true;
+        let up = match sighting {
+            Sighting::Seen(evidence) => {
+                if evidence.in_recovery
+                    && self.memory.system_id.is_none_or(|id| id == evidence.system_id)
+                {
+                    self.memory.fences.remove(node);
+                    self.memory.standbys.insert(node.clone());
+                }
+                state.evidence = Some((at, Arc::new(*evidence)));
+                state.error = None;
+                state.misses = 0;
+                state.streak = state.streak.saturating_add(1);
+                true
+            }
+            Sighting::Missed(error) => {
+                state.error = Some(error);
+                state.misses = state.misses.saturating_add(1);
+                state.streak = 0;
+                state.up && (state.misses < config.unhealthy_checks || !rules.lease)
+            }
+            Sighting::Gone(error) => {
+                state.error = Some(error);
+                state.misses = state.misses.saturating_add(1);
+                state.streak = 0;
+                !rules.lease && state.up
+            }
+        };
+        if up != state.up {
+            state.up = up;
+            state.note_change(at, config);
+        }
+    }
+
+    /// Takes in the outside authority's word; `None` when it does not know.
+    pub(crate) fn hear_authority(&mut self, at: Moment, named: Option<NodeName>) {
+        self.authority = named.map(|node| (at, node));
+    }
+
+    /// Takes in what was read of a node's heartbeat row.
+    pub(crate) fn hear_heartbeat(&mut self, node: &NodeName, heartbeat: Heartbeat) {
+        if let Some(state) = self.nodes.get_mut(node) {
+            state.heartbeat = heartbeat;
+        }
+    }
+
+    /// The topology as of `now`; each call's version is greater than the last.
+    pub(crate) fn judge(&mut self, now: Moment) -> Topology {
+        self.version += 1;
+        let nodes = std::mem::take(&mut self.nodes);
+        let topology = self.judge_nodes(&nodes, now);
+        self.nodes = nodes;
+        topology
+    }
+
+    fn judge_nodes(&mut self, nodes: &BTreeMap<NodeName, NodeState>, now: Moment) -> Topology {
+        let lease = self.lease();
+        let answering: Live<'_> =
+            nodes.iter().filter_map(|(n, s)| Some((n, &**s.live(now, lease)?))).collect();
+        let Some(cluster) = self.cluster(&answering, nodes.len()) else {
+            let reason = "nodes of several clusters answer; remove the strangers, or name ours with watch.system_id";
+            let verdict = Verdict::None { why: Why::UnknownCluster, reason: reason.to_owned() };
+            return self.topology(nodes, now, verdict, &BTreeMap::new(), None);
+        };
+        let foreign = self.rules.filter_foreign;
+        let live: Live<'_> = answering
+            .into_iter()
+            .filter(|(_, e)| !foreign || cluster.is_none_or(|id| e.system_id == id))
+            .collect();
+        let addresses: Addresses<'_> =
+            nodes.iter().map(|(n, s)| (n, s.addresses.as_slice())).collect();
+        let stances = attest::stances(&live, &addresses);
+        self.note_detached(&stances, now);
+        self.note_claims(&live, now);
+        self.note_incumbent(nodes, &live, &stances);
+
+        let scene = Scene {
+            now,
+            config: &self.config,
+            rules: self.rules,
+            memory: &self.memory,
+            live: &live,
+            stances: &stances,
+            detached: &self.detached,
+            configured: nodes.len(),
+            all_tried: nodes.values().all(|s| s.tried),
+            pin_holds: self.pin_until.is_none_or(|until| now < until),
+            authority: self
+                .authority
+                .as_ref()
+                .filter(|(at, _)| now.since(*at) <= self.authority_lease())
+                .map(|(_, n)| n),
+        };
+        let Decision { verdict, fence } = decide::decide(&scene);
+        if let Verdict::Primary { node, timeline, .. } = &verdict {
+            let stepped_down = |n: &NodeName| live.get(n).is_some_and(|e| e.in_recovery);
+            let in_recovery = self.memory.incumbent.as_ref().is_some_and(|i| stepped_down(&i.node));
+            self.memory.accept(node, *timeline, in_recovery);
+            self.memory.system_id = self.memory.system_id.or(cluster);
+            for name in fence {
+                if let Some(evidence) = live.get(&name) {
+                    self.memory.fences.insert(name, evidence.timeline);
+                }
+            }
+            self.note_incumbent(nodes, &live, &stances);
+        }
+        self.topology(nodes, now, verdict, &stances, cluster)
+    }
+
+    fn topology(
+        &self,
+        nodes: &BTreeMap<NodeName, NodeState>,
+        now: Moment,
+        verdict: Verdict,
+        stances: &BTreeMap<NodeName, Stance>,
+        cluster: Option<SystemId>,
+    ) -> Topology {
+        let views = Look { judge: self, nodes, now, verdict: &verdict, stances, cluster }.views();
+        Topology {
+            version: self.version,
+            term: self.memory.term,
+            system_id: cluster,
+            verdict,
+            nodes: views,
+        }
+    }
+
+    /// Which cluster is ours: `None` when several answer and nothing tells; `Some(None)` when nobody answers.
+    #[expect(
+        clippy::option_option,
+        reason = "not knowing which and not knowing any are different answers"
+    )]
+    fn cluster(&self, answering: &Live<'_>, configured: usize) -> Option<Option<SystemId>> {
+        if let Some(id) = self.config.system_id.or(self.memory.system_id) {
+            return Some(Some(id));
+        }
+        let mut counts = BTreeMap::new();
+        for evidence in answering.values() {
+            *counts.entry(evidence.system_id).or_insert(0_usize) += 1;
+        }
+        match counts.len() {
+            0 => Some(None),
+            1 => Some(counts.into_keys().next()),
+            _ if !self.rules.filter_foreign => Some(None),
+            _ => counts.into_iter().find(|(_, n)| *n > configured / 2).map(|(id, _)| Some(id)),
+        }
+    }
+
+    fn note_detached(&mut self, stances: &BTreeMap<NodeName, Stance>, now: Moment) {
+        self.detached.retain(|name, _| stances.get(name) == Some(&Stance::Detached));
+        for (name, stance) in stances {
+            if *stance == Stance::Detached {
+                self.detached.entry(name.clone()).or_insert(now);
+            }
+        }
+    }
+
+    fn note_claims(&mut self, live: &Live<'_>, now: Moment) {
+        for (&name, evidence) in live {
+            if evidence.in_recovery {
+                self.memory.claims.remove(name);
+            } else {
+                self.memory.claims.entry(name.clone()).or_insert(now);
+            }
+        }
+    }
+
+    /// Remembers how far the incumbent got and who follows it, as long as it answers as what it was accepted as.
+    fn note_incumbent(
+        &mut self,
+        nodes: &BTreeMap<NodeName, NodeState>,
+        live: &Live<'_>,
+        stances: &BTreeMap<NodeName, Stance>,
+    ) {
+        let Some(incumbent) = &mut self.memory.incumbent else { return };
+        let Some(evidence) = live.get(&incumbent.node) else { return };
+        if evidence.in_recovery || evidence.timeline != incumbent.timeline {
+            return;
+        }
+        let seen_at =
+            |name: &NodeName| nodes.get(name).and_then(|s| s.evidence.as_ref()).map(|(at, _)| *at);
+        let Some(at) = seen_at(&incumbent.node) else { return };
+        incumbent.flushed = incumbent.flushed.max(evidence.lsn);
+        incumbent.seen = incumbent.seen.max(at);
+        for standby in stances.keys() {
+            if attest::root(standby, stances) == Some(&incumbent.node) {
+                let at = seen_at(standby).map_or(at, |own| own.min(at));
+                let attachment = memory::Attachment { timeline: incumbent.timeline, at };
+                self.memory.attachments.insert(standby.clone(), attachment);
+                self.memory.standbys.insert(standby.clone());
+            }
+        }
+        self.track.record(&incumbent.node, incumbent.timeline, at, evidence.lsn);
+    }
+
+    fn lease(&self) -> Option<std::time::Duration> {
+        self.rules.lease.then(|| self.config.lease())
+    }
+
+    fn authority_lease(&self) -> std::time::Duration {
+        self.config.authority.as_ref().map_or_else(Default::default, |a| a.interval * 2 + a.timeout)
+    }
+}
+
+impl NodeState {
+    /// The evidence, while it counts: the node was up when last looked at, and not too long ago.
+    fn live(&self, now: Moment, lease: Option<std::time::Duration>) -> Option<&Arc<Evidence>> {
+        let (at, evidence) = self.evidence.as_ref().filter(|_| self.up)?;
+        lease.is_none_or(|lease| now.since(*at) <= lease).then_some(evidence)
+    }
+
+    fn note_change(&mut self, at: Moment, config: &WatchConfig) {
+        let damping = &config.damping;
+        self.changes.push_back(at);
+        while self.changes.front().is_some_and(|then| at.since(*then) > damping.window)
+            || self.changes.len() > 128
+        {
+            self.changes.pop_front();
+        }
+        let many = usize::try_from(damping.changes).unwrap_or(usize::MAX);
+        if many > 0 && self.changes.len() >= many {
+            self.damped_until = Some(at + damping.hold);
+        }
+    }
+}

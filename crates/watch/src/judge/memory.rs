@@ -1,0 +1,73 @@
+//! What the judge remembers between two verdicts.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use herdsman_node::{Lsn, NodeName, SystemId, Timeline};
+use serde::{Deserialize, Serialize};
+
+use crate::Moment;
+
+/// What outlives a restart of the watcher: enough never to go back to a primary that was left.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Memory {
+    /// The cluster, once a primary was accepted.
+    pub(crate) system_id: Option<SystemId>,
+    /// Grows with each change of primary.
+    pub(crate) term: u64,
+    /// The last primary accepted.
+    pub(crate) incumbent: Option<Incumbent>,
+    /// Old primaries that must not be used until they have been seen in recovery, with the timeline they wrote.
+    pub(crate) fences: BTreeMap<NodeName, Timeline>,
+    /// Nodes that have been standbys of this cluster while we watched.
+    pub(crate) standbys: BTreeSet<NodeName>,
+    /// When each standby was last seen following the incumbent. Not kept over a restart: nobody watched meanwhile.
+    #[serde(skip)]
+    pub(crate) attachments: BTreeMap<NodeName, Attachment>,
+    /// Since when each node has claimed to be primary without having been accepted.
+    #[serde(skip)]
+    pub(crate) claims: BTreeMap<NodeName, Moment>,
+}
+
+/// The last primary accepted.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Incumbent {
+    pub(crate) node: NodeName,
+    pub(crate) timeline: Timeline,
+    /// The furthest position it was seen to have flushed: everything before it may have been acknowledged.
+    pub(crate) flushed: Lsn,
+    /// When it was last seen writing this timeline.
+    #[serde(skip)]
+    pub(crate) seen: Moment,
+}
+
+/// A standby seen following the incumbent, both sides saying so.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Attachment {
+    pub(crate) timeline: Timeline,
+    pub(crate) at: Moment,
+}
+
+impl Memory {
+    /// Takes `node` as the primary and fences whoever it takes over from.
+    ///
+    /// `in_recovery` tells whether the outgoing primary has been seen to have stepped down, so that it needs no fence.
+    pub(crate) fn accept(&mut self, node: &NodeName, timeline: Timeline, in_recovery: bool) {
+        let same =
+            self.incumbent.as_ref().is_some_and(|i| i.node == *node && i.timeline == timeline);
+        if same {
+            return;
+        }
+        if let Some(old) = self.incumbent.take().filter(|old| old.node != *node && !in_recovery) {
+            self.fences.insert(old.node, old.timeline);
+        }
+        self.fences.remove(node);
+        self.attachments.clear();
+        self.term += 1;
+        self.incumbent = Some(Incumbent {
+            node: node.clone(),
+            timeline,
+            flushed: Lsn::default(),
+            seen: Moment::default(),
+        });
+    }
+}

@@ -35,7 +35,8 @@ pub enum Bodies {
     /// wrong where something is.
     #[default]
     Readme,
-    /// As pgroute66's released binary answers, byte for byte: `"host1"`, `""`, `null`, `"invalid"`.
+    /// As pgroute66's released binary answers, byte for byte: `"host1"`, `""`, `null`, `"invalid"`. `HEAD`,
+    /// `/v1/status/{id}`, `/v1/node/{id}` and `/v2` work here too, where it knows nothing but 404.
     V0,
 }
 

@@ -23,6 +23,8 @@
 //! - A path with one slash too many is answered 301.
 //! - `/v1/primary` carries the cluster's verdict in the header `herdsman-verdict`: `primary`, `split-brain`, `none`.
 //! - Nothing may be cached: every answer carries `cache-control: no-store`.
+//! - Whether a node is available is told by the age of its copy of the heartbeat row, which the watcher reads. A node
+//!   that cannot be reached or is not trusted is 417, however fresh its copy once was.
 //!
 //! What the bodies look like is chosen by [`Bodies`].
 

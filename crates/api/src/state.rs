@@ -7,6 +7,13 @@ use crate::{ApiConfig, Bodies};
 
 /// Named subsets of the nodes, as `?group=` selects them. Names of nodes that do not exist are skipped; a group
 /// called `all` has no effect.
+///
+/// ```
+/// use herdsman_api::Groups;
+/// let groups: Groups = serde_json::from_str(r#"{"dc1": ["host1", "host2"]}"#)?;
+/// assert_eq!(groups["dc1"][1].as_str(), "host2");
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 pub type Groups = BTreeMap<String, Vec<NodeName>>;
 
 /// Everything answers are made of.

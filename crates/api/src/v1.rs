@@ -37,6 +37,8 @@ enum Availability {
 /// What pgroute66 takes for granted when no limit is given, in seconds.
 const DEFAULT_LIMIT: f64 = 10.0;
 const NO_TABLE: &str = "table \"public\".\"pgr66_avc\" does not exist";
+/// All that pgroute66 says of a node it cannot ask.
+const NOT_ASKED: &str = "failed to check for table \"public\".\"pgr66_avc\"";
 
 /// The route that the path segments after `/v1` name. Where two could match, the one pgroute66 has wins.
 pub(crate) fn route<'a>(segments: &[&'a str]) -> Option<Route<'a>> {
@@ -50,11 +52,7 @@ pub(crate) fn route<'a>(segments: &[&'a str]) -> Option<Route<'a>> {
     }
 }
 
-pub(crate) fn answer(
-    route: Route<'_>,
-    query: &Query,
-    view: &View<'_>,
-) -> Result<Reply, Problem> {
+pub(crate) fn answer(route: Route<'_>, query: &Query, view: &View<'_>) -> Result<Reply, Problem> {
     match route {
         Route::Primary => {
             let mut reply = match members(query, view) {
@@ -148,11 +146,14 @@ fn availability(id: &str, query: &Query, view: &View<'_>) -> Result<Reply, Probl
 }
 
 fn freshness(id: &str, node: &NodeView, limit: f64, view: &View<'_>) -> Availability {
+    let untold = |v0: &str, readme: String| {
+        Availability::Untold(if view.bodies == Bodies::V0 { v0.to_owned() } else { readme })
+    };
     // What an unreachable or distrusted node last said about its heartbeat proves nothing about it now.
     if node.role == Role::Unavailable {
         let why = node.error.clone().unwrap_or_else(|| node.reasons.join("; "));
         let separator = if why.is_empty() { "" } else { ": " };
-        return Availability::Untold(format!("node `{id}` is unavailable{separator}{why}"));
+        return untold(NOT_ASKED, format!("node `{id}` is unavailable{separator}{why}"));
     }
     match &node.heartbeat {
         Heartbeat::Beat(beat) => {
@@ -161,13 +162,16 @@ fn freshness(id: &str, node: &NodeView, limit: f64, view: &View<'_>) -> Availabi
         }
         Heartbeat::Missing => Availability::Untold(NO_TABLE.to_owned()),
         Heartbeat::Unknown => {
-            let next = if view.writes { "asks for it to be written and read" } else { "asks for it to be read" };
-            Availability::Untold(format!(
-                "the heartbeat of node `{id}` is not known yet; this request {next}, so try again in a second"
-            ))
+            let wish = if view.writes { "written and read" } else { "read" };
+            let readme = format!(
+                "the heartbeat of node `{id}` is not known yet; this request asks for it to be {wish}, so try again \
+                 in a second"
+            );
+            // The first call ever makes pgroute66 create the table; until a standby has it too, this is the answer.
+            untold(NO_TABLE, readme)
         }
         Heartbeat::Failed(why) => {
-            Availability::Untold(format!("failed to read the heartbeat of node `{id}`: {why}"))
+            untold(NOT_ASKED, format!("failed to read the heartbeat of node `{id}`: {why}"))
         }
     }
 }

@@ -45,6 +45,8 @@ pub enum ConnectErrorKind {
     TimedOut,
     /// The server is starting, stopping or recovering.
     NotReady,
+    /// Something accepted the connection and closed it without a word.
+    Dropped,
     /// The server has no connection to spare.
     TooManyConnections,
     /// The server knows us not, or the password is wrong.
@@ -67,6 +69,9 @@ impl ConnectErrorKind {
             }
             Self::TimedOut => {
                 "check that the machine is up, not frozen, and reachable through every firewall"
+            }
+            Self::Dropped => {
+                "check that PostgreSQL runs there, and not only a proxy in front of it"
             }
             Self::NotReady => "it will be tried again until the server is ready",
             Self::TooManyConnections => {
@@ -176,7 +181,7 @@ fn classify(info: &Conninfo, error: &tokio_postgres::Error) -> ConnectError {
             text if text.contains("configuration") || text.contains("authentication") => {
                 ConnectErrorKind::Rejected
             }
-            _ if error.is_closed() => ConnectErrorKind::NotReady,
+            _ if error.is_closed() => ConnectErrorKind::Dropped,
             _ => ConnectErrorKind::Other,
         }
     };

@@ -103,6 +103,15 @@ impl Conninfo {
         Self::build(pairs, &|name| std::env::var(name).ok())
     }
 
+    /// Splits a keyword string or URI into its pairs, checking nothing and completing nothing: for strings a server
+    /// shows, such as the one in `pg_stat_wal_receiver`.
+    ///
+    /// # Errors
+    /// [`ConninfoError`] when the text is in neither form.
+    pub fn pairs(text: &str) -> Result<BTreeMap<String, String>, ConninfoError> {
+        parse::pairs(text)
+    }
+
     /// `host:port`, the way errors and tables name this server.
     #[must_use]
     pub fn endpoint(&self) -> String {

@@ -29,7 +29,8 @@ impl Account {
         if !rustix::process::geteuid().is_root() {
             return Ok(Self::Own);
         }
-        let users = fs::read_to_string("/etc/passwd").map_err(SandboxError::file("read", "/etc/passwd"))?;
+        let users =
+            fs::read_to_string("/etc/passwd").map_err(SandboxError::file("read", "/etc/passwd"))?;
         unprivileged(&users).ok_or_else(|| {
             SandboxError::not_now("sandbox", "PostgreSQL refuses to run as root and this machine has neither a user postgres nor nobody; run as an ordinary user")
         })
@@ -39,9 +40,8 @@ impl Account {
     pub(crate) fn give(self, path: &Path) -> Result<(), SandboxError> {
         match self {
             Self::Own => Ok(()),
-            Self::Drop { uid, gid } => {
-                std::os::unix::fs::lchown(path, Some(uid), Some(gid)).map_err(SandboxError::file("change the owner of", path))
-            }
+            Self::Drop { uid, gid } => std::os::unix::fs::lchown(path, Some(uid), Some(gid))
+                .map_err(SandboxError::file("change the owner of", path)),
         }
     }
 
@@ -90,7 +90,8 @@ pub(crate) fn write_private(path: &Path, contents: &[u8]) -> Result<(), SandboxE
 }
 
 pub(crate) fn set_mode(path: &Path, mode: u32) -> Result<(), SandboxError> {
-    fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(SandboxError::file("change the mode of", path))
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
+        .map_err(SandboxError::file("change the mode of", path))
 }
 
 /// A password of 144 random bits, in characters that need no quoting anywhere.
@@ -133,7 +134,10 @@ mod tests {
     fn postgres_is_preferred_to_nobody() {
         let passwd = "root:x:0:0::/:/bin/sh\nnobody:x:65534:65533::/:/bin/false\npostgres:x:101:104:PG,,,:/v:/bin/sh\n";
         assert_eq!(unprivileged(passwd), Some(Account::Drop { uid: 101, gid: 104 }));
-        assert_eq!(unprivileged("root:x:0:0::/:/\nnobody:x:65534:65533::/:/\n"), Some(Account::Drop { uid: 65534, gid: 65533 }));
+        assert_eq!(
+            unprivileged("root:x:0:0::/:/\nnobody:x:65534:65533::/:/\n"),
+            Some(Account::Drop { uid: 65534, gid: 65533 })
+        );
         assert_eq!(unprivileged("root:x:0:0::/:/\n"), None);
     }
 

@@ -14,8 +14,15 @@ use crate::{
 };
 
 /// Folders whose contents a copy must not take over: they belong to the running server.
-const RUNTIME_FOLDERS: [&str; 7] =
-    ["pg_replslot", "pg_dynshmem", "pg_notify", "pg_serial", "pg_snapshots", "pg_stat_tmp", "pg_subtrans"];
+const RUNTIME_FOLDERS: [&str; 7] = [
+    "pg_replslot",
+    "pg_dynshmem",
+    "pg_notify",
+    "pg_serial",
+    "pg_snapshots",
+    "pg_stat_tmp",
+    "pg_subtrans",
+];
 /// Files, likewise.
 const RUNTIME_FILES: [&str; 7] = [
     "postmaster.pid",
@@ -28,7 +35,11 @@ const RUNTIME_FILES: [&str; 7] = [
 ];
 
 /// Creates a new cluster with a system identifier of its own.
-pub(crate) async fn initdb(server: &Server, credentials: &Credentials, within: Duration) -> Result<(), SandboxError> {
+pub(crate) async fn initdb(
+    server: &Server,
+    credentials: &Credentials,
+    within: Duration,
+) -> Result<(), SandboxError> {
     let password_file = server.folder.join("initdb.password");
     server.account.write(&password_file, credentials.password("postgres")?)?;
     let mut command = tool::command(&server.binaries.initdb, server.surroundings());
@@ -75,18 +86,19 @@ pub(crate) async fn rewind(
     credentials: &Credentials,
     within: Duration,
 ) -> Result<(), SandboxError> {
-    let program = target
-        .binaries
-        .pg_rewind
-        .as_ref()
-        .ok_or_else(|| SandboxError::not_now(&target.name, "cannot be rewound: the package has no pg_rewind"))?;
+    let program = target.binaries.pg_rewind.as_ref().ok_or_else(|| {
+        SandboxError::not_now(&target.name, "cannot be rewound: the package has no pg_rewind")
+    })?;
     // Before version 16 the rewind believes the control file, which names the old timeline until a checkpoint.
     let client = sql::connect(source, "postgres", credentials).await?;
     sql::within(source, "no checkpoint", within, client.batch_execute("CHECKPOINT")).await?;
     let mut command = tool::command(program, target.surroundings());
     command
         .arg(format!("--target-pgdata={}", target.data().display()))
-        .arg(format!("--source-server=host=127.0.0.1 port={} user=postgres dbname=postgres", source.port.port()))
+        .arg(format!(
+            "--source-server=host=127.0.0.1 port={} user=postgres dbname=postgres",
+            source.port.port()
+        ))
         .arg(format!("--config-file={}", target.folder.join("server.conf").display()))
         .arg("--no-sync")
         .env("PGPASSWORD", credentials.password("postgres")?);
@@ -103,7 +115,7 @@ async fn copy_by_hand(
     // The backup ends with this session, however we leave.
     let client = sql::connect(source, "postgres", credentials).await?;
     let label = format!("sandbox {}", target.name);
-    let start = client.execute("SELECT pg_backup_start($1, true)", &[&label]);
+    let start = async { client.execute("SELECT pg_backup_start($1, true)", &[&label]).await };
     sql::within(source, "the backup cannot start", within, start).await?;
     let (from, to, account) = (source.data(), target.data(), target.account);
     blocking(move || copy_cluster(&from, &to, account)).await?;
@@ -130,8 +142,13 @@ fn copy_cluster(from: &Path, to: &Path, account: Account) -> Result<(), SandboxE
         let name = relative.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let parent = relative.parent().and_then(Path::to_str).unwrap_or_default();
         let runtime = parent.is_empty() && RUNTIME_FILES.contains(&name);
-        let contents_of_runtime = RUNTIME_FOLDERS.contains(&parent) || parent == "pg_wal" && !is_wal_folder(name);
-        !(runtime || contents_of_runtime || name.starts_with("pgsql_tmp") || name == "pg_control" || name == "pg_internal.init")
+        let contents_of_runtime =
+            RUNTIME_FOLDERS.contains(&parent) || parent == "pg_wal" && !is_wal_folder(name);
+        !(runtime
+            || contents_of_runtime
+            || name.starts_with("pgsql_tmp")
+            || name == "pg_control"
+            || name == "pg_internal.init")
     })?;
     copy_file(&from.join("global/pg_control"), &to.join("global/pg_control"), account)
 }
@@ -188,7 +205,11 @@ fn copy_file(from: &Path, to: &Path, account: Account) -> Result<(), SandboxErro
             account::set_mode(to, 0o600)?;
             account.give(to)
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound && to.parent().is_some_and(Path::is_dir) => Ok(()),
+        Err(error)
+            if error.kind() == io::ErrorKind::NotFound && to.parent().is_some_and(Path::is_dir) =>
+        {
+            Ok(())
+        }
         Err(error) => Err(SandboxError::file("copy", from)(error)),
     }
 }

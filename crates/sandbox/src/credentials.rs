@@ -22,7 +22,11 @@ pub struct Credentials(BTreeMap<String, String>);
 
 impl Credentials {
     pub(crate) fn random() -> Result<Self, SandboxError> {
-        ROLES.iter().map(|role| Ok(((*role).to_owned(), account::random_password()?))).collect::<Result<_, _>>().map(Self)
+        ROLES
+            .iter()
+            .map(|role| Ok(((*role).to_owned(), account::random_password()?)))
+            .collect::<Result<_, _>>()
+            .map(Self)
     }
 
     /// The password of a role.
@@ -30,7 +34,10 @@ impl Credentials {
     /// # Errors
     /// There is no such role.
     pub fn password(&self, role: &str) -> Result<&str, SandboxError> {
-        self.0.get(role).map(String::as_str).ok_or_else(|| SandboxError::UnknownRole { name: role.to_owned() })
+        self.0
+            .get(role)
+            .map(String::as_str)
+            .ok_or_else(|| SandboxError::UnknownRole { name: role.to_owned() })
     }
 
     /// All roles with their passwords.
@@ -39,9 +46,17 @@ impl Credentials {
     }
 
     /// The statements that create the roles on a new cluster, where only `postgres` exists.
-    pub(crate) async fn create_roles(&self, node: &str, superuser: &Client) -> Result<(), SandboxError> {
+    pub(crate) async fn create_roles(
+        &self,
+        node: &str,
+        superuser: &Client,
+    ) -> Result<(), SandboxError> {
         const SETUP: [(&str, &str, &str); 4] = [
-            ("herdsman", "LOGIN", "GRANT pg_monitor TO herdsman; GRANT USAGE, CREATE ON SCHEMA public TO herdsman"),
+            (
+                "herdsman",
+                "LOGIN",
+                "GRANT pg_monitor TO herdsman; GRANT USAGE, CREATE ON SCHEMA public TO herdsman",
+            ),
             ("replicator", "LOGIN REPLICATION", ""),
             ("app", "LOGIN", "GRANT USAGE, CREATE ON SCHEMA public TO app"),
             ("plain", "LOGIN", ""),

@@ -33,7 +33,9 @@ impl Folder {
             Some(path) => {
                 fs::create_dir_all(path).map_err(SandboxError::file("create", path))?;
                 let mut entries = fs::read_dir(path).map_err(SandboxError::file("read", path))?;
-                if entries.any(|entry| entry.is_ok_and(|entry| !is_supervisor_file(&entry.file_name()))) {
+                if entries
+                    .any(|entry| entry.is_ok_and(|entry| !is_supervisor_file(&entry.file_name())))
+                {
                     return Err(SandboxError::not_now(
                         path.display().to_string(),
                         "is not empty; choose another folder, or run `herdsman sandbox destroy` if it holds a sandbox",
@@ -59,7 +61,10 @@ impl Folder {
         {
             return Err(SandboxError::not_now(
                 folder.path.display().to_string(),
-                format!("is out of reach for the user the servers run as: {} is closed to others; choose another folder", closed.display()),
+                format!(
+                    "is out of reach for the user the servers run as: {} is closed to others; choose another folder",
+                    closed.display()
+                ),
             ));
         }
         Ok(folder)
@@ -122,7 +127,7 @@ pub(crate) fn owner(path: &Path) -> Option<ProcessId> {
     serde_json::from_slice::<Option<ProcessId>>(&text).ok()?.filter(|owner| owner.is_alive())
 }
 
-/// Ends every server in the folder of a sandbox and removes it.
+/// Ends every server in the folder of a sandbox, and those processes known besides, and removes it.
 pub(crate) fn destroy(path: &Path, known: &[ProcessId]) -> Result<(), SandboxError> {
     const ATTEMPTS: u32 = 50;
     if !is_sandbox(path) {
@@ -135,15 +140,23 @@ pub(crate) fn destroy(path: &Path, known: &[ProcessId]) -> Result<(), SandboxErr
         let result = remove_contents(&real).and_then(|()| fs::remove_dir_all(&real));
         match result {
             Ok(()) => return Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound && !real.exists() => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !real.exists() => {
+                return Ok(());
+            }
             // A tool that was still writing made a new file in a folder being removed.
-            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty || error.kind() == io::ErrorKind::NotFound => {
+            Err(error)
+                if error.kind() == io::ErrorKind::DirectoryNotEmpty
+                    || error.kind() == io::ErrorKind::NotFound =>
+            {
                 std::thread::sleep(Duration::from_millis(20));
             }
             Err(error) => return Err(SandboxError::file("remove", &real)(error)),
         }
     }
-    Err(SandboxError::not_now(real.display().to_string(), "could not be emptied; something keeps writing into it"))
+    Err(SandboxError::not_now(
+        real.display().to_string(),
+        "could not be emptied; something keeps writing into it",
+    ))
 }
 
 fn remove_contents(path: &Path) -> io::Result<()> {
@@ -177,7 +190,10 @@ fn temporary_base(account: Account) -> PathBuf {
     if account == Account::Own || account::closed_to_others(&own).is_none() {
         return own;
     }
-    let open = ["/tmp", "/var/tmp"].map(PathBuf::from).into_iter().find(|folder| account::closed_to_others(folder).is_none());
+    let open = ["/tmp", "/var/tmp"]
+        .map(PathBuf::from)
+        .into_iter()
+        .find(|folder| account::closed_to_others(folder).is_none());
     open.unwrap_or(own)
 }
 
@@ -191,8 +207,12 @@ fn sweep_once(base: &Path) {
             let ours = entry.file_name().to_str().is_some_and(|name| name.starts_with(TEST_PREFIX));
             if ours && is_sandbox(&path) && owner(&path).is_none() {
                 match destroy(&path, &[]) {
-                    Ok(()) => tracing::info!(path = %path.display(), "removed an abandoned sandbox"),
-                    Err(error) => tracing::debug!(error = error.one_line(), "an abandoned sandbox stays"),
+                    Ok(()) => {
+                        tracing::info!(path = %path.display(), "removed an abandoned sandbox");
+                    }
+                    Err(error) => {
+                        tracing::debug!(error = error.one_line(), "an abandoned sandbox stays");
+                    }
                 }
             }
         }

@@ -64,7 +64,11 @@ pub fn find_in(folder: impl Into<PathBuf>, major: Option<u32>) -> Result<PgBinar
 /// Every supported major version that [`find`] would find.
 #[must_use]
 pub fn available_majors() -> BTreeSet<u32> {
-    usual_folders().iter().filter_map(|folder| inspect(folder).ok()).map(|found| found.major).collect()
+    usual_folders()
+        .iter()
+        .filter_map(|folder| inspect(folder).ok())
+        .map(|found| found.major)
+        .collect()
 }
 
 /// The folder into which `scripts/fetch-postgres` unpacks, one folder per major version below it.
@@ -92,9 +96,12 @@ impl Search {
         let mut searched = Vec::new();
         for folder in folders {
             match inspect(folder) {
-                Ok(found) if self.major.is_none_or(|wanted| wanted == found.major) => return Ok(found),
+                Ok(found) if self.major.is_none_or(|wanted| wanted == found.major) => {
+                    return Ok(found);
+                }
                 Ok(found) => searched.push(format!("{} (is {})", folder.display(), found.major)),
-                Err(reason) => searched.push(format!("{} ({reason})", folder.display())),
+                Err(Unusable::Absent) => searched.push(folder.display().to_string()),
+                Err(Unusable::Because(reason)) => searched.push(format!("{} ({reason})", folder.display())),
             }
         }
         let wanted = self.major.map(|major| format!("{major} ")).unwrap_or_default();
@@ -115,17 +122,27 @@ fn advice(major: Option<u32>) -> String {
     )
 }
 
-/// What is in a folder, or in a few words why it does not serve.
-fn inspect(folder: &Path) -> Result<PgBinaries, String> {
+/// Why a folder does not serve.
+enum Unusable {
+    /// It has no server binaries.
+    Absent,
+    /// It has, but: in a few words.
+    Because(String),
+}
+
+fn inspect(folder: &Path) -> Result<PgBinaries, Unusable> {
     let postgres = folder.join("postgres");
     let initdb = folder.join("initdb");
     if !postgres.is_file() || !initdb.is_file() {
-        return Err("none there".to_owned());
+        return Err(Unusable::Absent);
     }
     if rustix::process::geteuid().is_root()
         && let Some(closed) = account::closed_to_others(folder)
     {
-        return Err(format!("out of reach for the user the servers run as: {} is closed to others", closed.display()));
+        return Err(format!(
+            "out of reach for the user the servers run as: {} is closed to others",
+            closed.display()
+        ));
     }
     let output = Command::new(&postgres)
         .arg("--version")
@@ -133,7 +150,8 @@ fn inspect(folder: &Path) -> Result<PgBinaries, String> {
         .output()
         .map_err(|error| format!("does not run: {error}"))?;
     let text = String::from_utf8_lossy(&output.stdout);
-    let (version, major) = parse_version(&text).ok_or_else(|| "does not tell its version".to_owned())?;
+    let (version, major) =
+        parse_version(&text).ok_or_else(|| "does not tell its version".to_owned())?;
     if major < OLDEST_MAJOR {
         return Err(format!("is {major}, too old"));
     }
@@ -158,7 +176,9 @@ fn parse_version(text: &str) -> Option<(String, u32)> {
 
 fn usual_folders() -> Vec<PathBuf> {
     let mut folders: Vec<PathBuf> = Vec::new();
-    folders.extend(env::var_os("HERDSMAN_PG_BIN").filter(|value| !value.is_empty()).map(PathBuf::from));
+    folders.extend(
+        env::var_os("HERDSMAN_PG_BIN").filter(|value| !value.is_empty()).map(PathBuf::from),
+    );
     folders.extend(pg_config_folder());
     folders.extend(versioned("/usr/lib/postgresql", "", "bin"));
     folders.extend(versioned("/usr", "pgsql-", "bin"));
@@ -202,7 +222,10 @@ mod tests {
         let debian = "postgres (PostgreSQL) 15.20 (Debian 15.20-0+deb12u1)\n";
         assert_eq!(parse_version(debian), Some(("15.20".to_owned(), 15)));
         assert_eq!(parse_version("postgres (PostgreSQL) 18.4"), Some(("18.4".to_owned(), 18)));
-        assert_eq!(parse_version("postgres (PostgreSQL) 19devel"), Some(("19devel".to_owned(), 19)));
+        assert_eq!(
+            parse_version("postgres (PostgreSQL) 19devel"),
+            Some(("19devel".to_owned(), 19))
+        );
         assert_eq!(parse_version("segmentation fault"), None);
     }
 
@@ -210,7 +233,13 @@ mod tests {
     fn an_error_names_every_folder_searched_and_what_to_do() {
         let folders = vec![PathBuf::from("/nonexistent/one"), PathBuf::from("/nonexistent/two")];
         let error = Search { only: None, major: Some(17), folders }.run().unwrap_err().one_line();
-        for part in ["PostgreSQL 17 server", "/nonexistent/one", "/nonexistent/two", "postgresql-17", "scripts/fetch-postgres 17"] {
+        for part in [
+            "PostgreSQL 17 server",
+            "/nonexistent/one",
+            "/nonexistent/two",
+            "postgresql-17",
+            "scripts/fetch-postgres 17",
+        ] {
             assert!(error.contains(part), "{part:?} is missing in {error:?}");
         }
     }

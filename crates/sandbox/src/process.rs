@@ -1,10 +1,6 @@
 //! Looking at and signalling the processes of a server.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    path::Path,
-};
+use std::{collections::BTreeMap, fs, path::Path};
 
 use rustix::process::{Pid, Signal};
 use serde::{Deserialize, Serialize};
@@ -81,8 +77,10 @@ pub(crate) fn children_of(parent: ProcessId) -> Vec<ProcessId> {
 /// root that has not been deprived of it.
 pub(crate) fn working_on(data: &Path) -> Vec<ProcessId> {
     let all = table();
-    let children: BTreeMap<i32, Vec<ProcessId>> =
-        all.iter().filter(|process| !process.is_gone()).fold(BTreeMap::new(), |mut map, process| {
+    let children: BTreeMap<i32, Vec<ProcessId>> = all
+        .iter()
+        .filter(|process| !process.is_gone())
+        .fold(BTreeMap::new(), |mut map, process| {
             map.entry(process.parent).or_insert_with(Vec::new).push(process.id);
             map
         });
@@ -103,17 +101,21 @@ pub(crate) fn working_on(data: &Path) -> Vec<ProcessId> {
 pub(crate) fn names_folder(pid: i32, data: &Path) -> bool {
     const PROGRAMS: [&str; 5] = ["postgres", "postmaster", "initdb", "pg_basebackup", "pg_rewind"];
     let arguments = command_line(pid);
-    let Some(program) = arguments.first().and_then(|first| Path::new(first).file_name()?.to_str()) else {
+    let Some(program) = arguments.first().and_then(|first| Path::new(first).file_name()?.to_str())
+    else {
         return false;
     };
     let data = data.to_string_lossy();
     PROGRAMS.contains(&program)
-        && arguments.iter().any(|argument| *argument == data || argument.strip_prefix("--target-pgdata=") == Some(&*data))
+        && arguments.iter().any(|argument| {
+            *argument == data || argument.strip_prefix("--target-pgdata=") == Some(&*data)
+        })
 }
 
 #[cfg(target_os = "linux")]
 fn look(pid: i32) -> Option<Process> {
-    parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?).filter(|process| !process.is_gone())
+    parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+        .filter(|process| !process.is_gone())
 }
 
 #[cfg(target_os = "linux")]
@@ -157,7 +159,8 @@ fn look(pid: i32) -> Option<Process> {
 /// could be compared.
 #[cfg(not(target_os = "linux"))]
 fn table() -> Vec<Process> {
-    let Ok(output) = std::process::Command::new("ps").args(["-axo", "pid=,ppid=,state="]).output() else {
+    let Ok(output) = std::process::Command::new("ps").args(["-axo", "pid=,ppid=,state="]).output()
+    else {
         return Vec::new();
     };
     String::from_utf8_lossy(&output.stdout)
@@ -177,7 +180,9 @@ fn command_line(pid: i32) -> Vec<String> {
     std::process::Command::new("ps")
         .args(["-o", "command=", "-p", &pid.to_string()])
         .output()
-        .map(|output| String::from_utf8_lossy(&output.stdout).split_whitespace().map(str::to_owned).collect())
+        .map(|output| {
+            String::from_utf8_lossy(&output.stdout).split_whitespace().map(str::to_owned).collect()
+        })
         .unwrap_or_default()
 }
 

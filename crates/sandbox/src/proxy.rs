@@ -141,7 +141,12 @@ impl Drop for FaultProxy {
     }
 }
 
-async fn accept(listener: TcpListener, upstream: SocketAddr, orders: watch::Receiver<Order>, counts: Arc<Counts>) {
+async fn accept(
+    listener: TcpListener,
+    upstream: SocketAddr,
+    orders: watch::Receiver<Order>,
+    counts: Arc<Counts>,
+) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {

@@ -116,7 +116,11 @@ impl Sandbox {
     /// There is no such node.
     pub fn replication_addresses(&self, node: &str) -> Result<Vec<String>, SandboxError> {
         let to = self.index(node)?;
-        let links = self.links.iter().filter(|((_, upstream), _)| *upstream == to).map(|(_, proxy)| proxy.port());
+        let links = self
+            .links
+            .iter()
+            .filter(|((_, upstream), _)| *upstream == to)
+            .map(|(_, proxy)| proxy.port());
         Ok(links.chain([self.server_port(node)?]).map(|port| format!("127.0.0.1:{port}")).collect())
     }
 
@@ -124,7 +128,11 @@ impl Sandbox {
     ///
     /// # Errors
     /// There is no such node or role.
-    pub fn conninfo(&self, node: &str, role: &str) -> Result<BTreeMap<String, String>, SandboxError> {
+    pub fn conninfo(
+        &self,
+        node: &str,
+        role: &str,
+    ) -> Result<BTreeMap<String, String>, SandboxError> {
         let (host, port) = self.endpoint(node)?;
         let password = self.credentials.password(role)?.to_owned();
         let mut keys = BTreeMap::from([
@@ -156,14 +164,21 @@ impl Sandbox {
         for name in &names {
             let keys = self.conninfo(name, "herdsman")?;
             // A JSON string is a YAML string.
-            let pairs: Vec<String> =
-                keys.iter().map(|(key, value)| format!("{key}: {}", serde_json::Value::from(value.as_str()))).collect();
+            let pairs: Vec<String> = keys
+                .iter()
+                .map(|(key, value)| format!("{key}: {}", serde_json::Value::from(value.as_str())))
+                .collect();
             text.push_str(&format!("  {name}: {{ {} }}\n", pairs.join(", ")));
         }
         text.push_str(&format!("host_groups: {{ cluster: [{}] }}\n", names.join(", ")));
-        text.push_str(&format!("bind: 127.0.0.1\nport: {api_port}\nwatch:\n  replication_addresses:\n"));
+        text.push_str(&format!(
+            "bind: 127.0.0.1\nport: {api_port}\nwatch:\n  replication_addresses:\n"
+        ));
         for name in &names {
-            text.push_str(&format!("    {name}: {}\n", serde_json::Value::from(self.replication_addresses(name)?)));
+            text.push_str(&format!(
+                "    {name}: {}\n",
+                serde_json::Value::from(self.replication_addresses(name)?)
+            ));
         }
         Ok(text)
     }
@@ -178,10 +193,9 @@ impl Sandbox {
     }
 
     fn index(&self, name: &str) -> Result<usize, SandboxError> {
-        self.nodes
-            .iter()
-            .position(|node| node.server.name == name)
-            .ok_or_else(|| SandboxError::UnknownNode { name: name.to_owned(), known: self.node_names() })
+        self.nodes.iter().position(|node| node.server.name == name).ok_or_else(|| {
+            SandboxError::UnknownNode { name: name.to_owned(), known: self.node_names() }
+        })
     }
 
     fn node(&self, name: &str) -> Result<&Node, SandboxError> {
@@ -190,7 +204,10 @@ impl Sandbox {
     }
 
     fn at(&self, index: usize) -> Result<&Node, SandboxError> {
-        self.nodes.get(index).ok_or_else(|| SandboxError::UnknownNode { name: index.to_string(), known: self.node_names() })
+        self.nodes.get(index).ok_or_else(|| SandboxError::UnknownNode {
+            name: index.to_string(),
+            known: self.node_names(),
+        })
     }
 
     async fn superuser(&self, node: &Node) -> Result<Client, SandboxError> {
@@ -198,7 +215,12 @@ impl Sandbox {
     }
 
     /// Writes the configuration of a node, for a standby of `upstream` or for a primary.
-    fn configure(&self, index: usize, upstream: Option<usize>, once: &[(String, String)]) -> Result<(), SandboxError> {
+    fn configure(
+        &self,
+        index: usize,
+        upstream: Option<usize>,
+        once: &[(String, String)],
+    ) -> Result<(), SandboxError> {
         let node = self.at(index)?;
         let folder = &node.server.folder;
         let upstream_port = match upstream {
@@ -247,11 +269,11 @@ impl Drop for Sandbox {
             return;
         }
         let folders: Vec<PathBuf> = self.nodes.iter().map(|node| node.server.data()).collect();
-        let known: Vec<_> = self.nodes.iter().flat_map(|node| node.server.known_processes()).collect();
+        let known: Vec<_> =
+            self.nodes.iter().flat_map(|node| node.server.known_processes()).collect();
         server::end_all(&folders, &known);
         for node in &self.nodes {
-            // Takes note of the end, so that no zombie stays behind.
-            drop(node.server.postmaster());
+            node.server.take_note();
         }
     }
 }

@@ -65,7 +65,13 @@ struct Processes {
 }
 
 impl Server {
-    pub(crate) fn new(name: String, dir: &Path, port: HeldPort, account: Account, binaries: Arc<PgBinaries>) -> Self {
+    pub(crate) fn new(
+        name: String,
+        dir: &Path,
+        port: HeldPort,
+        account: Account,
+        binaries: Arc<PgBinaries>,
+    ) -> Self {
         let folder = dir.join(&name);
         Self { name, folder, port, account, binaries, processes: Mutex::default() }
     }
@@ -96,13 +102,31 @@ impl Server {
         processes.postmaster
     }
 
+    /// Reaps a postmaster that has ended, so that no zombie stays behind.
+    pub(crate) fn take_note(&self) {
+        reap(&mut self.processes());
+    }
+
+    /// Children of a killed postmaster that still live.
+    pub(crate) fn orphans(&self) -> Vec<ProcessId> {
+        let mut processes = self.processes();
+        reap(&mut processes);
+        processes.orphans.clone()
+    }
+
+    /// Remembers such children from an earlier process of ours.
+    pub(crate) fn remember_orphans(&self, orphans: &[ProcessId]) {
+        self.processes().orphans.extend(orphans);
+    }
+
     pub(crate) fn state(&self) -> ProcessState {
         let Some(postmaster) = self.postmaster() else { return ProcessState::Stopped };
         if !postmaster.look().is_some_and(|process| process.is_frozen()) {
             return ProcessState::Running;
         }
-        let all_frozen =
-            process::children_of(postmaster).iter().all(|child| child.look().is_none_or(|process| process.is_frozen()));
+        let all_frozen = process::children_of(postmaster)
+            .iter()
+            .all(|child| child.look().is_none_or(|process| process.is_frozen()));
         if all_frozen { ProcessState::Frozen } else { ProcessState::PostmasterFrozen }
     }
 
@@ -134,7 +158,9 @@ impl Server {
             .stderr(also_log)
             // A Ctrl-C on our terminal is for us.
             .process_group(0);
-        let child = command.spawn().map_err(SandboxError::system(format!("start the server of {}", self.name)))?;
+        let child = command
+            .spawn()
+            .map_err(SandboxError::system(format!("start the server of {}", self.name)))?;
         let postmaster = i32::try_from(child.id()).ok().and_then(ProcessId::running);
         let mut processes = self.processes();
         processes.child = Some(child);
@@ -163,7 +189,10 @@ impl Server {
     pub(crate) async fn stop(&self, within: Duration) -> Result<(), SandboxError> {
         let postmaster = self.alive("stop")?;
         if self.state() != ProcessState::Running {
-            return Err(SandboxError::not_now(&self.name, "is frozen and cannot shut down; thaw it first, or kill it"));
+            return Err(SandboxError::not_now(
+                &self.name,
+                "is frozen and cannot shut down; thaw it first, or kill it",
+            ));
         }
         postmaster.signal(Signal::INT);
         self.await_gone(&[postmaster], within, "the shutdown").await
@@ -186,7 +215,13 @@ impl Server {
     pub(crate) fn thaw(&self) {
         let postmaster = self.postmaster();
         let orphans = self.processes().orphans.clone();
-        for process in postmaster.map(process::children_of).into_iter().flatten().chain(orphans).chain(postmaster) {
+        for process in postmaster
+            .map(process::children_of)
+            .into_iter()
+            .flatten()
+            .chain(orphans)
+            .chain(postmaster)
+        {
             process.signal(Signal::CONT);
         }
     }
@@ -202,7 +237,9 @@ impl Server {
         let data = self.data();
         memory::release(&data);
         match fs::remove_dir_all(&data) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(SandboxError::file("remove", data)(error)),
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(SandboxError::file("remove", data)(error))
+            }
             _ => Ok(()),
         }
     }
@@ -210,10 +247,14 @@ impl Server {
     /// The last lines of the server's log, for an error.
     pub(crate) fn log_end(&self) -> String {
         const READ_BACK: u64 = 4096;
-        let Ok(mut file) = fs::File::open(self.folder.join("log")) else { return "(no log)".to_owned() };
+        let Ok(mut file) = fs::File::open(self.folder.join("log")) else {
+            return "(no log)".to_owned();
+        };
         let length = file.metadata().map_or(0, |meta| meta.len());
         let mut end = Vec::new();
-        let read = file.seek(SeekFrom::Start(length.saturating_sub(READ_BACK))).and_then(|_| file.read_to_end(&mut end));
+        let read = file
+            .seek(SeekFrom::Start(length.saturating_sub(READ_BACK)))
+            .and_then(|_| file.read_to_end(&mut end));
         if read.is_err() || end.is_empty() {
             return "(empty)".to_owned();
         }
@@ -221,8 +262,9 @@ impl Server {
     }
 
     fn alive(&self, verb: &str) -> Result<ProcessId, SandboxError> {
-        self.postmaster()
-            .ok_or_else(|| SandboxError::not_now(&self.name, format!("is not running, there is nothing to {verb}")))
+        self.postmaster().ok_or_else(|| {
+            SandboxError::not_now(&self.name, format!("is not running, there is nothing to {verb}"))
+        })
     }
 
     fn kill_all(&self) -> Vec<ProcessId> {
@@ -245,7 +287,12 @@ impl Server {
         victims
     }
 
-    async fn await_gone(&self, victims: &[ProcessId], within: Duration, what: &str) -> Result<(), SandboxError> {
+    async fn await_gone(
+        &self,
+        victims: &[ProcessId],
+        within: Duration,
+        what: &str,
+    ) -> Result<(), SandboxError> {
         let deadline = Instant::now() + within;
         while self.postmaster().is_some_and(|postmaster| victims.contains(&postmaster))
             || victims.iter().any(|victim| victim.is_alive())
@@ -265,17 +312,6 @@ impl Server {
 
     fn processes(&self) -> MutexGuard<'_, Processes> {
         self.processes.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let mut processes = self.processes();
-        reap(&mut processes);
-        if let Some(child) = processes.child.take() {
-            // A server that outlives us (the supervisor is asked to leave it running) is reaped by the system.
-            tracing::debug!(pid = child.id(), "left running");
-        }
     }
 }
 
@@ -311,7 +347,7 @@ impl Server {
         let postmaster = self.postmaster();
         let mut known: Vec<ProcessId> = postmaster.into_iter().collect();
         known.extend(postmaster.map(process::children_of).into_iter().flatten());
-        known.extend(self.processes().orphans.iter().copied());
+        known.extend(self.orphans());
         known
     }
 }

@@ -3,7 +3,7 @@
 //! They live beside the data folder, not in it, so that copying or rewinding a cluster never carries one node's settings
 //! to another.
 
-use std::{fmt::Write as _, path::PathBuf};
+use std::path::PathBuf;
 
 /// Everything a node's configuration is made of.
 #[derive(Clone, Debug)]
@@ -60,10 +60,10 @@ const COMMON: [(&str, &str); 24] = [
 impl Settings {
     /// The text of the node's `postgresql.conf`.
     pub(crate) fn server_conf(&self) -> String {
-        let mut text = String::from("# Written by the sandbox; changed when the node follows another one.\n");
+        let mut text =
+            String::from("# Written by the sandbox; changed when the node follows another one.\n");
         let mut line = |name: &str, value: &str| {
-            // Writing to a string cannot fail.
-            drop(writeln!(text, "{name} = {}", quoted(value)));
+            text.push_str(&format!("{name} = {}\n", quoted(value)));
         };
         for (name, value) in COMMON {
             line(name, value);
@@ -92,7 +92,7 @@ impl Settings {
         let mut text = String::new();
         for kind in if self.tls.is_some() { &["hostssl", "host"][..] } else { &["host"][..] } {
             for database in ["all", "replication"] {
-                drop(writeln!(text, "{kind} {database} all 127.0.0.1/32 scram-sha-256"));
+                text.push_str(&format!("{kind} {database} all 127.0.0.1/32 scram-sha-256\n"));
             }
         }
         text

@@ -10,7 +10,11 @@ use crate::{Credentials, SandboxError, server::Server};
 const LOGIN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Logs in to a server's real port.
-pub(crate) async fn connect(server: &Server, role: &str, credentials: &Credentials) -> Result<Client, SandboxError> {
+pub(crate) async fn connect(
+    server: &Server,
+    role: &str,
+    credentials: &Credentials,
+) -> Result<Client, SandboxError> {
     let mut config = tokio_postgres::Config::new();
     config
         .host(Ipv4Addr::LOCALHOST.to_string())
@@ -55,13 +59,21 @@ pub(crate) async fn within<T>(
         .map_err(failed(&server.name, what))
 }
 
-pub(crate) fn failed(node: &str, what: impl Into<String>) -> impl FnOnce(tokio_postgres::Error) -> SandboxError {
+pub(crate) fn failed(
+    node: &str,
+    what: impl Into<String>,
+) -> impl FnOnce(tokio_postgres::Error) -> SandboxError {
     let (node, what) = (node.to_owned(), what.into());
     move |source| SandboxError::Sql { node, what, source: Box::new(source) }
 }
 
 /// Creates the replication slot of a standby where there is none, or where it has lost the segments it stood for.
-pub(crate) async fn ensure_slot(server: &Server, client: &Client, slot: &str, reserve: bool) -> Result<(), SandboxError> {
+pub(crate) async fn ensure_slot(
+    server: &Server,
+    client: &Client,
+    slot: &str,
+    reserve: bool,
+) -> Result<(), SandboxError> {
     const LIMIT: Duration = Duration::from_secs(10);
     let what = format!("no slot for {slot}");
     let steps = async {

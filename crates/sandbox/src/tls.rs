@@ -25,11 +25,16 @@ impl Certificates {
         let issuer = Issuer::new(authority, authority_key);
 
         let mut server =
-            CertificateParams::new(vec!["localhost".to_owned(), "127.0.0.1".to_owned()]).map_err(failed)?;
+            CertificateParams::new(vec!["localhost".to_owned(), "127.0.0.1".to_owned()])
+                .map_err(failed)?;
         server.distinguished_name.push(DnType::CommonName, "localhost");
         server.use_authority_key_identifier_extension = true;
         let server_key = KeyPair::generate().map_err(failed)?;
         let server_pem = server.signed_by(&server_key, &issuer).map_err(failed)?.pem();
-        Ok(Self { authority: authority_pem, server: server_pem, server_key: server_key.serialize_pem() })
+        Ok(Self {
+            authority: authority_pem,
+            server: server_pem,
+            server_key: server_key.serialize_pem(),
+        })
     }
 }

@@ -4,76 +4,76 @@ use herdsman_node::{Lsn, SystemId, Timeline};
 
 /// What one probe of one node saw: only what the node said of itself, nothing concluded.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Evidence {
+pub(crate) struct Evidence {
     /// Which cluster it belongs to.
-    pub system_id: SystemId,
+    pub(crate) system_id: SystemId,
     /// Whether it replays another server's log (`pg_is_in_recovery()`).
-    pub in_recovery: bool,
+    pub(crate) in_recovery: bool,
     /// The timeline it writes (primary), or the one it receives or last checkpointed (standby).
     ///
     /// A primary's comes from the name of the log file it writes: `pg_control_checkpoint()` keeps the old timeline
     /// for minutes after a promotion.
-    pub timeline: Timeline,
+    pub(crate) timeline: Timeline,
     /// The position it has flushed (primary) or replayed (standby).
-    pub lsn: Lsn,
+    pub(crate) lsn: Lsn,
     /// Whether it refuses writes by `default_transaction_read_only`.
-    pub read_only: bool,
+    pub(crate) read_only: bool,
     /// Its log receiver, on a standby that has one.
-    pub receiver: Option<Receiver>,
+    pub(crate) receiver: Option<Receiver>,
     /// Its log senders.
-    pub senders: Vec<Sender>,
+    pub(crate) senders: Vec<Sender>,
     /// Where its timeline left each earlier one, oldest first; empty on timeline 1 and where it may not be read.
-    pub branches: Vec<Branch>,
+    pub(crate) branches: Vec<Branch>,
     /// `server_version_num`.
-    pub server_version: u32,
+    pub(crate) server_version: u32,
     /// Whether our role lacks `pg_monitor`, so that receivers and senders are not shown in full.
-    pub blind: bool,
+    pub(crate) blind: bool,
 }
 
 /// A standby's word on whom it follows (`pg_stat_wal_receiver`).
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Receiver {
+pub(crate) struct Receiver {
     /// Whether it is streaming; `waiting`, `starting` and the rest are not.
-    pub streaming: bool,
+    pub(crate) streaming: bool,
     /// Host it connects to, as its configuration says.
-    pub host: String,
+    pub(crate) host: String,
     /// Port it connects to.
-    pub port: u16,
+    pub(crate) port: u16,
     /// Timeline it receives.
-    pub timeline: Option<Timeline>,
+    pub(crate) timeline: Option<Timeline>,
     /// Replication slot it uses.
-    pub slot: Option<String>,
+    pub(crate) slot: Option<String>,
     /// Name it presents to its upstream.
-    pub application_name: Option<String>,
+    pub(crate) application_name: Option<String>,
 }
 
 /// An upstream's word on who follows it (`pg_stat_replication`).
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Sender {
+pub(crate) struct Sender {
     /// Name the follower presented.
-    pub application_name: String,
+    pub(crate) application_name: String,
     /// Whether it is streaming, rather than catching up or taking a backup.
-    pub streaming: bool,
+    pub(crate) streaming: bool,
     /// What the follower said it has replayed; a mere log archiver says nothing.
-    pub replayed: Option<Lsn>,
+    pub(crate) replayed: Option<Lsn>,
     /// Age of the follower's last message.
-    pub age: Option<Duration>,
+    pub(crate) age: Option<Duration>,
     /// Replication slot in use.
-    pub slot: Option<String>,
+    pub(crate) slot: Option<String>,
 }
 
 /// Where a timeline left its parent: one line of a history file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Branch {
+pub(crate) struct Branch {
     /// The timeline that was left.
-    pub parent: Timeline,
+    pub(crate) parent: Timeline,
     /// The position at which it was left.
-    pub at: Lsn,
+    pub(crate) at: Lsn,
 }
 
 /// One attempt to look at a node.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Sighting {
+pub(crate) enum Sighting {
     /// It answered.
     Seen(Box<Evidence>),
     /// It did not answer in time; it may yet.
@@ -85,7 +85,7 @@ pub enum Sighting {
 impl Evidence {
     /// Where this node's history left `parent`, if it did and may be read.
     #[must_use]
-    pub fn left(&self, parent: Timeline) -> Option<Lsn> {
+    pub(crate) fn left(&self, parent: Timeline) -> Option<Lsn> {
         self.branches.iter().find(|branch| branch.parent == parent).map(|branch| branch.at)
     }
 }

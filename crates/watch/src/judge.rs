@@ -61,6 +61,8 @@ struct NodeState {
     streak: u32,
     changes: VecDeque<Moment>,
     damped_until: Option<Moment>,
+    /// Why it accepts no new connections, although it answers on the one that is held.
+    shut: Option<String>,
     heartbeat: Heartbeat,
 }
 
@@ -160,6 +162,35 @@ impl Judge {
             state.up = up;
             state.note_change(at, config);
         }
+    }
+
+    /// Whether this evidence says nothing new, so that judging can wait a little.
+    pub(crate) fn expects(&self, node: &NodeName, evidence: &Evidence) -> bool {
+        let Some(state) = self.nodes.get(node).filter(|s| s.up) else { return false };
+        let follows = |e: &Evidence| {
+            e.receiver.as_ref().map(|r| (r.streaming, r.host.clone(), r.port, r.timeline))
+        };
+        state.evidence.as_ref().is_some_and(|(_, old)| {
+            old.in_recovery == evidence.in_recovery
+                && old.timeline == evidence.timeline
+                && old.system_id == evidence.system_id
+                && old.read_only == evidence.read_only
+                && old.senders.len() == evidence.senders.len()
+                && follows(old) == follows(evidence)
+        })
+    }
+
+    /// Takes in whether a node accepts new connections, beside the one that is held: `None` when it does, else why
+    /// not. Tells whether that changed.
+    pub(crate) fn hear_door(&mut self, at: Moment, node: &NodeName, shut: Option<String>) -> bool {
+        let config = &self.config;
+        let Some(state) = self.nodes.get_mut(node) else { return false };
+        let changed = state.shut.is_some() != shut.is_some();
+        state.shut = shut;
+        if changed {
+            state.note_change(at, config);
+        }
+        changed
     }
 
     /// Takes in the outside authority's word; `None` when it does not know.
@@ -335,7 +366,7 @@ impl Judge {
 impl NodeState {
     /// The evidence, while it counts: the node was up when last looked at, and not too long ago.
     fn live(&self, now: Moment, lease: Option<std::time::Duration>) -> Option<&Arc<Evidence>> {
-        let (at, evidence) = self.evidence.as_ref().filter(|_| self.up)?;
+        let (at, evidence) = self.evidence.as_ref().filter(|_| self.up && self.shut.is_none())?;
         lease.is_none_or(|lease| now.since(*at) <= lease).then_some(evidence)
     }
 

@@ -9,9 +9,9 @@ use base64::engine::general_purpose::STANDARD;
 use herdsman_node::{Conninfo, ConninfoError, NodeName};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 
+use super::Depth;
 use super::places::{At, Kind, Place, Places};
 use super::problem::{Page, Problem, quoted};
-use super::Depth;
 
 /// One host as it is written.
 pub(super) enum HostEntry {
@@ -37,8 +37,20 @@ const MAX_PASSWORD: usize = 4096;
 /// Parameters of connection strings whose names may be repeated in an error: anything else that stands where a name
 /// is expected may be a piece of a password.
 const NAMES: [&str; 14] = [
-    "host", "hostaddr", "port", "user", "password", "dbname", "passfile", "sslmode", "sslrootcert",
-    "sslcert", "sslkey", "connect_timeout", "application_name", "options",
+    "host",
+    "hostaddr",
+    "port",
+    "user",
+    "password",
+    "dbname",
+    "passfile",
+    "sslmode",
+    "sslrootcert",
+    "sslcert",
+    "sslkey",
+    "connect_timeout",
+    "application_name",
+    "options",
 ];
 
 /// Finds entries of the wrong shape, so that all of them are told at once.
@@ -96,7 +108,7 @@ fn host(entry: HostEntry, spot: &Spot<'_>, depth: Depth) -> Result<Host, Problem
     match entry {
         HostEntry::Text(text) => {
             let conninfo = text.parse().map_err(|error| spot.of_text(&error))?;
-            Ok(Host { conninfo, inline_password: text.contains("password") || text.contains("://") })
+            Ok(Host { conninfo, inline_password: text.contains("password") || text.contains('@') })
         }
         HostEntry::Keys(keys) => {
             let mut pairs: BTreeMap<String, String> =
@@ -130,7 +142,10 @@ fn password(
     }
     let Some((key, value)) = given.pop() else {
         return match encoding {
-            Some(_) => Err(spot.at_key("password_encoding", "there is no `password` to decode, expected one")),
+            Some(_) => {
+                Err(spot
+                    .at_key("password_encoding", "there is no `password` to decode, expected one"))
+            }
             None => Ok(None),
         };
     };
@@ -156,19 +171,27 @@ fn password(
         "password_env" => std::env::var(&value).map_err(|_| {
             spot.at_key(
                 key,
-                &format!("the variable {} is not set, expected it to hold the password", quoted(&value)),
+                &format!(
+                    "the variable {} is not set, expected it to hold the password",
+                    quoted(&value)
+                ),
             )
         })?,
         _ => value,
     };
-    if encoded { decoded(&value).map(Some).map_err(|e| spot.at_key(key, e)) } else { Ok(Some(value)) }
+    if encoded {
+        decoded(&value).map(Some).map_err(|e| spot.at_key(key, e))
+    } else {
+        Ok(Some(value))
+    }
 }
 
 fn decoded(value: &str) -> Result<String, &'static str> {
     // Line ends and blanks come from wrapped `base64` output.
     let compact: String = value.chars().filter(|c| !c.is_ascii_whitespace()).collect();
-    let bytes =
-        STANDARD.decode(compact).map_err(|_| "this is not base64, expected what `base64` prints")?;
+    let bytes = STANDARD
+        .decode(compact)
+        .map_err(|_| "this is not base64, expected what `base64` prints")?;
     let text = String::from_utf8(bytes)
         .map_err(|_| "this decodes to something that is not UTF-8 text, expected a password")?;
     // `echo secret | base64` encodes the line end as well.
@@ -184,7 +207,10 @@ fn first_line(path: &Path) -> Result<String, String> {
             format!("the file {} cannot be read: {error}", quoted(&path.display().to_string()))
         })?;
     let text = String::from_utf8(bytes).map_err(|_| {
-        format!("the file {} is not UTF-8 text, expected a password", quoted(&path.display().to_string()))
+        format!(
+            "the file {} is not UTF-8 text, expected a password",
+            quoted(&path.display().to_string())
+        )
     })?;
     let line = text.lines().next().unwrap_or_default();
     if line.is_empty() || line.len() > MAX_PASSWORD {
@@ -194,6 +220,19 @@ fn first_line(path: &Path) -> Result<String, String> {
         ));
     }
     Ok(line.to_owned())
+}
+
+/// A message with the values in it left out; what is quoted of the notation itself stays.
+fn without_values(message: &str) -> String {
+    let mut told = String::new();
+    for (number, piece) in message.split('`').enumerate() {
+        match piece {
+            _ if number % 2 == 0 => told.push_str(piece),
+            "%" | "=" | "[" | "]" => told.push_str(&format!("`{piece}`")),
+            _ => told.push_str("the value"),
+        }
+    }
+    told
 }
 
 /// Where the problems of one host are.
@@ -232,10 +271,7 @@ impl Spot<'_> {
     /// of itself look like a port or a name.
     fn of_text(&self, error: &ConninfoError) -> Problem {
         let message = if NAMES.contains(&error.key.as_str()) {
-            let problem = match error.problem.split('`').collect::<Vec<_>>().as_slice() {
-                [before, _, after] => format!("{before}the value{after}"),
-                _ => error.problem.clone(),
-            };
+            let problem = without_values(&error.problem);
             format!("`hosts.{}`: `{}` in this connection string: {problem}", self.host, error.key)
         } else {
             format!(
@@ -252,10 +288,7 @@ impl Spot<'_> {
 
     fn begin(&self) -> At {
         let place = self.places.find(&["hosts", self.host]);
-        place.map_or(At { line: 1, column: 1 }, |place| match place.kind {
-            Kind::Scalar => place.value,
-            Kind::Empty | Kind::List | Kind::Map => place.key,
-        })
+        place.map_or(At { line: 1, column: 1 }, Place::spot)
     }
 }
 

@@ -33,18 +33,13 @@ pub(super) fn locate(
     if let Some(path) = set {
         return Ok(path.into());
     }
-    SEARCHED
-        .iter()
-        .map(PathBuf::from)
-        .find(|path| exists(path))
-        .ok_or(ConfigError::NotFound)
+    SEARCHED.iter().map(PathBuf::from).find(|path| exists(path)).ok_or(ConfigError::NotFound)
 }
 
 /// The file's text, and whether everybody on this machine may read it.
 pub(super) fn read(path: &Path) -> Result<(String, bool), Problem> {
-    let failed = |error: std::io::Error| {
-        Problem::of_file(path, format!("the file cannot be read: {error}"))
-    };
+    let failed =
+        |error: std::io::Error| Problem::of_file(path, format!("the file cannot be read: {error}"));
     let metadata = fs::metadata(path).map_err(failed)?;
     if metadata.is_dir() {
         return Err(Problem::of_file(path, "this is a directory, expected a YAML file"));

@@ -35,6 +35,8 @@ pub(super) struct Place {
     pub(super) key: At,
     /// Where the value begins; the key where there is none.
     pub(super) value: At,
+    /// Where the reader says the value is: behind the colon where there is none.
+    read_at: At,
     /// Last line of the value, where it is a scalar.
     pub(super) last_line: u64,
 }
@@ -77,7 +79,7 @@ impl Places {
 
     /// The place whose key or value begins at this spot; the deepest one where several do.
     pub(super) fn at(&self, at: At) -> Option<&Place> {
-        self.0.iter().rev().find(|place| place.value == at || place.key == at)
+        self.0.iter().rev().find(|place| place.read_at == at || place.key == at)
     }
 
     fn collect(&mut self, tree: &Tree, path: &mut Vec<String>, text: &str) {
@@ -117,6 +119,7 @@ impl Places {
             kind,
             key,
             value: if kind == Kind::Empty { key } else { begin },
+            read_at: begin,
             last_line: begin.line + lines,
         });
         self.collect(&value.value, path, text);
@@ -131,6 +134,11 @@ fn lines_in(text: &str, location: Location) -> u64 {
 }
 
 impl Place {
+    /// Where to point for a problem with the value: the key of a map, whose value begins with another key.
+    pub(super) fn spot(&self) -> At {
+        if self.kind == Kind::Map { self.key } else { self.value }
+    }
+
     /// The path the way messages name it: `hosts.a.port`.
     pub(super) fn name(&self) -> String {
         self.path.join(".")

@@ -194,7 +194,10 @@ mod tests {
         let text = "hosts:\n  a:\n    password: |\n      hunter\n      two\n    port: x\n";
         let page = Page::new(Path::new("f"), text);
         for line in 3..=5 {
-            assert_eq!(page.problem(At { line, column: 7 }, "m").to_string(), format!("f:{line}:7: m"));
+            assert_eq!(
+                page.problem(At { line, column: 7 }, "m").to_string(),
+                format!("f:{line}:7: m")
+            );
         }
         let shown = page.problem(At { line: 6, column: 11 }, "m").to_string();
         assert_eq!(shown, "f:6:11: m\n   |\n 6 |     port: x\n   |           ^");

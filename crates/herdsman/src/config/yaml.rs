@@ -59,9 +59,10 @@ pub(super) fn problem(error: &Error, page: &Page<'_>, places: &Places) -> Proble
         Kind::Empty => "is empty".to_owned(),
         Kind::List => "is a list".to_owned(),
         Kind::Map => "is a map".to_owned(),
-        Kind::Scalar => page
-            .value_at(place.value)
-            .map_or_else(|| "has a wrong value".to_owned(), |value| format!("is {}", quoted(&value))),
+        Kind::Scalar => page.value_at(place.value).map_or_else(
+            || "has a wrong value".to_owned(),
+            |value| format!("is {}", quoted(&value)),
+        ),
     };
     let message = match innermost(error) {
         Error::Message { msg, .. } => format!("`{name}`: {msg}"),
@@ -81,7 +82,8 @@ pub(super) fn problem(error: &Error, page: &Page<'_>, places: &Places) -> Proble
         Error::Unexpected { expected, .. } => {
             format!("`{name}` {}, expected {}", found(), type_name(expected))
         }
-        Error::ExternallyTaggedEnumExpectedScalarOrMapping { .. } | Error::NullIntoString { .. } => {
+        Error::ExternallyTaggedEnumExpectedScalarOrMapping { .. }
+        | Error::NullIntoString { .. } => {
             format!("`{name}` {}, expected a single value", found())
         }
         Error::SerdeInvalidType { expected, .. } | Error::SerdeInvalidValue { expected, .. } => {
@@ -89,7 +91,7 @@ pub(super) fn problem(error: &Error, page: &Page<'_>, places: &Places) -> Proble
         }
         other => format!("`{name}`: {}", told(other)),
     };
-    page.problem(at, message)
+    page.problem(if place.kind == Kind::Empty { place.value } else { at }, message)
 }
 
 /// A list of words for the end of a sentence: `a, b or c`.
@@ -101,6 +103,14 @@ pub(super) fn any_of<S: AsRef<str>>(words: &[S]) -> String {
             let first: Vec<_> = first.iter().map(AsRef::as_ref).collect();
             format!("{} or {}", first.join(", "), last.as_ref())
         }
+    }
+}
+
+/// A list of words for the end of a sentence: `a, b and c`.
+pub(super) fn and(words: &[String]) -> String {
+    match words {
+        [first @ .., last] if !first.is_empty() => format!("{} and {last}", first.join(", ")),
+        _ => words.concat(),
     }
 }
 
@@ -125,9 +135,13 @@ fn told(error: &Error) -> String {
                 .to_owned()
         }
         Error::Budget { .. } => {
-            format!("the file is nested or repeated too deeply, expected at most {MAX_DEPTH} levels")
+            format!(
+                "the file is nested or repeated too deeply, expected at most {MAX_DEPTH} levels"
+            )
         }
-        Error::Unexpected { expected, .. } => format!("expected {}", type_name(expected)),
+        Error::Unexpected { expected: name, .. } | Error::InvalidScalar { ty: name, .. } => {
+            format!("something else stands here, expected {}", type_name(name))
+        }
         other => format!("not valid YAML: {}", UserMessageFormatter.format_message(other)),
     }
 }

@@ -36,7 +36,11 @@ enum Direction {
 }
 
 /// Carries one client's connection until either side ends it or a fault does.
-pub(super) async fn carry(mut client: TcpStream, upstream: SocketAddr, orders: watch::Receiver<Order>) {
+pub(super) async fn carry(
+    mut client: TcpStream,
+    upstream: SocketAddr,
+    orders: watch::Receiver<Order>,
+) {
     if client.set_nodelay(true).is_err() {
         return;
     }
@@ -60,7 +64,8 @@ pub(super) async fn carry(mut client: TcpStream, upstream: SocketAddr, orders: w
         let (client_reads, client_writes) = client.split();
         let (server_reads, server_writes) = server.split();
         let there = pump(client_reads, server_writes, orders.clone(), Direction::ToServer, pending);
-        let back = pump(server_reads, client_writes, orders.clone(), Direction::ToClient, Vec::new());
+        let back =
+            pump(server_reads, client_writes, orders.clone(), Direction::ToClient, Vec::new());
         tokio::select! {
             biased;
             end = ended_by_fault(orders, start) => end,
@@ -99,7 +104,10 @@ async fn finish(end: End, client: &mut TcpStream, server: Option<&mut TcpStream>
 }
 
 async fn ended_by_fault(mut orders: watch::Receiver<Order>, start: Order) -> End {
-    let seen = orders.wait_for(|order| order.cuts != start.cuts || order.resets != start.resets).await.map(|order| *order);
+    let seen = orders
+        .wait_for(|order| order.cuts != start.cuts || order.resets != start.resets)
+        .await
+        .map(|order| *order);
     match seen {
         Ok(order) if order.resets != start.resets => End::Reset,
         // Also when the proxy is gone.
@@ -109,7 +117,11 @@ async fn ended_by_fault(mut orders: watch::Receiver<Order>, start: Order) -> End
 
 /// While the proxy stalls, keeps what a new client sends, without connecting to the server: a blackholed server would
 /// not have seen the client either. Returns whether the client is still there.
-async fn hold(client: &mut TcpStream, pending: &mut Vec<u8>, mut orders: watch::Receiver<Order>) -> bool {
+async fn hold(
+    client: &mut TcpStream,
+    pending: &mut Vec<u8>,
+    mut orders: watch::Receiver<Order>,
+) -> bool {
     loop {
         if orders.borrow_and_update().fault != Fault::Stall {
             return true;
@@ -122,7 +134,7 @@ async fn hold(client: &mut TcpStream, pending: &mut Vec<u8>, mut orders: watch::
 }
 
 /// Both directions run until both are through; the first failure ends both.
-async fn futures_both<A, B>(there: A, back: B) -> io::Result<()>
+async fn both<A, B>(there: A, back: B) -> io::Result<()>
 where
     A: Future<Output = io::Result<()>>,
     B: Future<Output = io::Result<()>>,
@@ -175,7 +187,10 @@ async fn pump(
 /// Waits until the direction lets bytes through.
 async fn open(orders: &mut watch::Receiver<Order>, direction: Direction) -> io::Result<()> {
     let passes = |order: &Order| {
-        !matches!((order.fault, direction), (Fault::Stall, _) | (Fault::StallToClient, Direction::ToClient))
+        !matches!(
+            (order.fault, direction),
+            (Fault::Stall, _) | (Fault::StallToClient, Direction::ToClient)
+        )
     };
     match orders.wait_for(passes).await {
         Ok(_) => Ok(()),

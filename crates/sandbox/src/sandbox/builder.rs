@@ -131,13 +131,23 @@ impl Builder {
             Some(folder) => postgres::find_in(folder, self.major)?,
             None => postgres::find(self.major)?,
         });
-        (self.progress)(&format!("PostgreSQL {} from {}", binaries.version, binaries.bin_dir.display()));
+        (self.progress)(&format!(
+            "PostgreSQL {} from {}",
+            binaries.version,
+            binaries.bin_dir.display()
+        ));
         let account = Account::choose()?;
         let folder = Folder::create(self.dir.as_deref(), account)?;
         let mut nodes = Vec::new();
         for number in 1..=self.standbys + 1 {
             let port = HeldPort::take().map_err(SandboxError::system("get a free port"))?;
-            let server = Server::new(format!("n{number}"), folder.path(), port, account, Arc::clone(&binaries));
+            let server = Server::new(
+                format!("n{number}"),
+                folder.path(),
+                port,
+                account,
+                Arc::clone(&binaries),
+            );
             nodes.push(Node::new(server, 0).await?);
         }
         let links = links(&nodes, &BTreeMap::new()).await?;
@@ -204,9 +214,15 @@ async fn proxy(port: u16, server: &Server) -> Result<FaultProxy, SandboxError> {
 
 /// A name that is no name would end up as a line of its own in the configuration.
 fn check_settings(extra: &[(String, String)]) -> Result<(), SandboxError> {
-    let plain = |name: &str| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._".contains(&byte));
+    let plain = |name: &str| {
+        !name.is_empty()
+            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._".contains(&byte))
+    };
     match extra.iter().find(|(name, value)| !plain(name) || value.contains(['\n', '\r'])) {
-        Some((name, _)) => Err(SandboxError::not_now("sandbox", format!("cannot set {name:?}: not a setting with a one-line value"))),
+        Some((name, _)) => Err(SandboxError::not_now(
+            "sandbox",
+            format!("cannot set {name:?}: not a setting with a one-line value"),
+        )),
         None => Ok(()),
     }
 }
@@ -224,7 +240,8 @@ impl Sandbox {
         self.account.create_dir(&folder)?;
         // The authority's certificate is for everybody to read.
         account::set_mode(&folder, 0o711)?;
-        let write = |name: &str, text: &str| self.account.write(Path::new(&folder.join(name)), text);
+        let write =
+            |name: &str, text: &str| self.account.write(Path::new(&folder.join(name)), text);
         write("server.key", &made.server_key)?;
         write("server.pem", &made.server)?;
         write("ca.pem", &made.authority)?;

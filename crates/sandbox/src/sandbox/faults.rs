@@ -59,13 +59,20 @@ impl Sandbox {
     /// There is no such node, or both are the same.
     pub fn link(&self, from: &str, to: &str) -> Result<&FaultProxy, SandboxError> {
         let pair = (self.index(from)?, self.index(to)?);
-        self.links.get(&pair).ok_or_else(|| SandboxError::not_now(from, "has no link to itself; name two different nodes"))
+        self.links.get(&pair).ok_or_else(|| {
+            SandboxError::not_now(from, "has no link to itself; name two different nodes")
+        })
     }
 
     fn set_around(&self, node: &str, fault: Fault) -> Result<(), SandboxError> {
         let index = self.index(node)?;
         self.node(node)?.clients.set(fault);
-        for proxy in self.links.iter().filter(|((from, to), _)| *from == index || *to == index).map(|(_, proxy)| proxy) {
+        for proxy in self
+            .links
+            .iter()
+            .filter(|((from, to), _)| *from == index || *to == index)
+            .map(|(_, proxy)| proxy)
+        {
             proxy.set(fault);
         }
         Ok(())

@@ -20,7 +20,10 @@ impl Sandbox {
         let node = self.node(node)?;
         let _busy = node.busy.lock().await;
         if node.server.known_processes().is_empty() {
-            return Err(SandboxError::not_now(&node.server.name, "is not running, there is nothing to kill"));
+            return Err(SandboxError::not_now(
+                &node.server.name,
+                "is not running, there is nothing to kill",
+            ));
         }
         node.server.kill().await
     }
@@ -122,7 +125,10 @@ impl Sandbox {
         let _busy = node.busy.lock().await;
         let client = self.superuser(node).await?;
         if !self.in_recovery(node, &client).await? {
-            return Err(SandboxError::not_now(&node.server.name, "is a primary and cannot just follow; rejoin it"));
+            return Err(SandboxError::not_now(
+                &node.server.name,
+                "is a primary and cannot just follow; rejoin it",
+            ));
         }
         self.reserve_slot(index, upstream).await?;
         self.configure(index, Some(upstream), &[])?;
@@ -155,7 +161,8 @@ impl Sandbox {
         let _busy = node.busy.lock().await;
         node.server.kill().await?;
         node.server.wipe()?;
-        copying::copy(&self.at(source)?.server, &node.server, &self.credentials, self.deadline).await?;
+        copying::copy(&self.at(source)?.server, &node.server, &self.credentials, self.deadline)
+            .await?;
         self.mark(node, Some("recovery.signal"))?;
         // Nothing to restore: it replays what came with the copy, then promotes itself.
         self.configure(index, None, &[("restore_command".to_owned(), "false".to_owned())])?;
@@ -175,13 +182,21 @@ impl Sandbox {
         let deadline = Instant::now() + self.deadline;
         loop {
             if node.server.postmaster().is_none() {
-                return Err(SandboxError::DidNotStart { node: node.server.name.clone(), log: node.server.log_end() });
+                return Err(SandboxError::DidNotStart {
+                    node: node.server.name.clone(),
+                    log: node.server.log_end(),
+                });
             }
             let refusal = match self.superuser(node).await {
                 Ok(_) => return Ok(()),
                 Err(error) => error.one_line(),
             };
-            self.still_time(deadline, node, "the start", &format!("{refusal}; its log ends with: {}", node.server.log_end()))?;
+            self.still_time(
+                deadline,
+                node,
+                "the start",
+                &format!("{refusal}; its log ends with: {}", node.server.log_end()),
+            )?;
             tokio::time::sleep(ASK_EVERY).await;
         }
     }
@@ -197,14 +212,22 @@ impl Sandbox {
     }
 
     /// A new copy of `upstream`, running as its standby. The node must be down and wiped.
-    pub(super) async fn copy_as_standby(&self, index: usize, upstream: usize) -> Result<(), SandboxError> {
+    pub(super) async fn copy_as_standby(
+        &self,
+        index: usize,
+        upstream: usize,
+    ) -> Result<(), SandboxError> {
         let (node, source) = (self.at(index)?, self.at(upstream)?);
         self.reserve_slot(index, upstream).await?;
         copying::copy(&source.server, &node.server, &self.credentials, self.deadline).await?;
         self.start_as_standby(index, upstream).await
     }
 
-    pub(super) async fn start_as_standby(&self, index: usize, upstream: usize) -> Result<(), SandboxError> {
+    pub(super) async fn start_as_standby(
+        &self,
+        index: usize,
+        upstream: usize,
+    ) -> Result<(), SandboxError> {
         let node = self.at(index)?;
         self.configure(index, Some(upstream), &[])?;
         self.mark(node, Some("standby.signal"))?;
@@ -212,7 +235,12 @@ impl Sandbox {
     }
 
     /// Gives the node's slots on a server to all others, for whoever may follow it.
-    pub(super) async fn ensure_slots(&self, index: usize, client: &Client, reserve: bool) -> Result<(), SandboxError> {
+    pub(super) async fn ensure_slots(
+        &self,
+        index: usize,
+        client: &Client,
+        reserve: bool,
+    ) -> Result<(), SandboxError> {
         let server = &self.at(index)?.server;
         for other in self.nodes.iter().filter(|other| other.server.name != server.name) {
             sql::ensure_slot(server, client, &other.server.name, reserve).await?;
@@ -220,18 +248,32 @@ impl Sandbox {
         Ok(())
     }
 
-    pub(super) async fn reserve_slot(&self, index: usize, upstream: usize) -> Result<(), SandboxError> {
+    pub(super) async fn reserve_slot(
+        &self,
+        index: usize,
+        upstream: usize,
+    ) -> Result<(), SandboxError> {
         let (node, upstream) = (self.at(index)?, self.at(upstream)?);
         let client = self.superuser(upstream).await?;
         sql::ensure_slot(&upstream.server, &client, &node.server.name, true).await
     }
 
-    pub(super) async fn in_recovery(&self, node: &Node, client: &Client) -> Result<bool, SandboxError> {
+    pub(super) async fn in_recovery(
+        &self,
+        node: &Node,
+        client: &Client,
+    ) -> Result<bool, SandboxError> {
         let query = client.query_one("SELECT pg_is_in_recovery()", &[]);
         Ok(sql::within(&node.server, "its role is unknown", self.deadline, query).await?.get(0))
     }
 
-    pub(super) fn still_time(&self, deadline: Instant, node: &Node, what: &str, seen: &str) -> Result<(), SandboxError> {
+    pub(super) fn still_time(
+        &self,
+        deadline: Instant,
+        node: &Node,
+        what: &str,
+        seen: &str,
+    ) -> Result<(), SandboxError> {
         if Instant::now() < deadline {
             return Ok(());
         }

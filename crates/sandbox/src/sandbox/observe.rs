@@ -5,6 +5,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
+use tokio_postgres::types::ToSql;
 
 use super::{Node, Sandbox};
 use crate::{Fault, ProcessState, SandboxError, sql};
@@ -64,7 +65,8 @@ impl Sandbox {
     /// The network faults in force.
     #[must_use]
     pub fn faults(&self) -> Vec<LinkFault> {
-        let name = |index: usize| self.at(index).map(|node| node.server.name.clone()).unwrap_or_default();
+        let name =
+            |index: usize| self.at(index).map(|node| node.server.name.clone()).unwrap_or_default();
         let clients = self.nodes.iter().map(|node| LinkFault {
             from: None,
             to: node.server.name.clone(),
@@ -104,27 +106,38 @@ impl Sandbox {
         let node = self.at(primary)?;
         let client = self.superuser(node).await?;
         let query = client.query_one("SELECT pg_current_wal_insert_lsn()::text", &[]);
-        let written: String = sql::within(&node.server, "its position is unknown", ANSWER_LIMIT, query).await?.get(0);
-        let standbys = self.nodes.iter().enumerate().filter(|(index, node)| *index != primary && node.is_running());
+        let written: String =
+            sql::within(&node.server, "its position is unknown", ANSWER_LIMIT, query).await?.get(0);
+        let standbys = self
+            .nodes
+            .iter()
+            .enumerate()
+            .filter(|(index, node)| *index != primary && node.is_running());
         let waits = standbys.map(|(_, node)| self.await_replayed(node, &written));
         futures_util::future::try_join_all(waits).await.map(|_| ())
     }
 
     /// The primary, other than this node.
     pub(super) async fn primary_but(&self, index: usize) -> Result<usize, SandboxError> {
-        let asked = join_all(self.nodes.iter().enumerate().filter(|(other, _)| *other != index).map(
-            async |(other, node)| match self.identity(node).await {
-                Some((Role::Primary, timeline)) => Some((timeline, other)),
-                _ => None,
-            },
-        ))
-        .await;
+        let asked =
+            join_all(self.nodes.iter().enumerate().filter(|(other, _)| *other != index).map(
+                async |(other, node)| match self.identity(node).await {
+                    Some((Role::Primary, timeline)) => Some((timeline, other)),
+                    _ => None,
+                },
+            ))
+            .await;
         asked
             .into_iter()
             .flatten()
             .max_by_key(|(timeline, _)| *timeline)
             .map(|(_, other)| other)
-            .ok_or_else(|| SandboxError::not_now("sandbox", "has no running primary; start or promote a node first"))
+            .ok_or_else(|| {
+                SandboxError::not_now(
+                    "sandbox",
+                    "has no running primary; start or promote a node first",
+                )
+            })
     }
 
     pub(super) async fn await_streaming(&self, index: usize) -> Result<(), SandboxError> {
@@ -140,34 +153,50 @@ impl Sandbox {
                 Ok(false) => format!("its log ends with: {}", node.server.log_end()),
                 Err(error) => error.one_line(),
             };
-            self.still_time(deadline, node, &format!("streaming from {}", upstream.server.name), &seen)?;
+            self.still_time(
+                deadline,
+                node,
+                &format!("streaming from {}", upstream.server.name),
+                &seen,
+            )?;
             tokio::time::sleep(ASK_EVERY).await;
         }
     }
 
     async fn is_streaming(&self, node: &Node, upstream: &Node) -> Result<bool, SandboxError> {
         let client = self.superuser(upstream).await?;
+        let parameters: [&(dyn ToSql + Sync); 1] = [&node.server.name];
         let query = client.query_one(
             "SELECT EXISTS (SELECT FROM pg_stat_replication WHERE application_name = $1 AND state = 'streaming')",
-            &[&node.server.name],
+            &parameters,
         );
-        if !sql::within(&upstream.server, "its senders are unknown", ANSWER_LIMIT, query).await?.get::<_, bool>(0) {
+        if !sql::within(&upstream.server, "its senders are unknown", ANSWER_LIMIT, query)
+            .await?
+            .get::<_, bool>(0)
+        {
             return Ok(false);
         }
         let client = self.superuser(node).await?;
-        let query = client.query_one("SELECT EXISTS (SELECT FROM pg_stat_wal_receiver WHERE status = 'streaming')", &[]);
+        let query = client.query_one(
+            "SELECT EXISTS (SELECT FROM pg_stat_wal_receiver WHERE status = 'streaming')",
+            &[],
+        );
         Ok(sql::within(&node.server, "its receiver is unknown", ANSWER_LIMIT, query).await?.get(0))
     }
 
     async fn await_replayed(&self, node: &Node, written: &String) -> Result<(), SandboxError> {
         let client = self.superuser(node).await?;
         let deadline = Instant::now() + self.deadline;
+        let parameters: [&(dyn ToSql + Sync); 1] = [written];
         loop {
             let query = client.query_one(
                 "SELECT NOT pg_is_in_recovery() OR coalesce(pg_last_wal_replay_lsn() >= $1::text::pg_lsn, false)",
-                &[written],
+                &parameters,
             );
-            if sql::within(&node.server, "its position is unknown", ANSWER_LIMIT, query).await?.get(0) {
+            if sql::within(&node.server, "its position is unknown", ANSWER_LIMIT, query)
+                .await?
+                .get(0)
+            {
                 return Ok(());
             }
             self.still_time(deadline, node, &format!("replay up to {written}"), "")?;
@@ -185,7 +214,9 @@ impl Sandbox {
             endpoint: format!("127.0.0.1:{}", node.clients.port()),
             server_port: node.server.port.port(),
             pid: node.server.postmaster().map(|postmaster| postmaster.pid),
-            follows: node.follows().and_then(|index| Some(self.at(index).ok()?.server.name.clone())),
+            follows: node
+                .follows()
+                .and_then(|index| Some(self.at(index).ok()?.server.name.clone())),
         }
     }
 

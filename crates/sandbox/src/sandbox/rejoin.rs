@@ -43,15 +43,35 @@ impl Sandbox {
         self.rejoin_index(index, upstream, RejoinBy::default()).await
     }
 
+    /// The primary a node would be rejoined to: the running node not in recovery, other than itself, of several the one on
+    /// the highest timeline.
+    ///
+    /// # Errors
+    /// No such node, or there is no other primary.
+    pub async fn primary_other_than(&self, node: &str) -> Result<String, SandboxError> {
+        let primary = self.primary_but(self.index(node)?).await?;
+        Ok(self.at(primary)?.server.name.clone())
+    }
+
     /// As [`Sandbox::rejoin`], as a standby of a node of choice and in a chosen way.
     ///
     /// # Errors
     /// No such node, the upstream is down, or the node does not stream in the end.
-    pub async fn rejoin_from(&self, node: &str, upstream: &str, by: RejoinBy) -> Result<Rejoined, SandboxError> {
+    pub async fn rejoin_from(
+        &self,
+        node: &str,
+        upstream: &str,
+        by: RejoinBy,
+    ) -> Result<Rejoined, SandboxError> {
         self.rejoin_index(self.index(node)?, self.index(upstream)?, by).await
     }
 
-    async fn rejoin_index(&self, index: usize, upstream: usize, by: RejoinBy) -> Result<Rejoined, SandboxError> {
+    async fn rejoin_index(
+        &self,
+        index: usize,
+        upstream: usize,
+        by: RejoinBy,
+    ) -> Result<Rejoined, SandboxError> {
         let node = self.at(index)?;
         if index == upstream {
             return Err(SandboxError::not_now(&node.server.name, "cannot follow itself"));
@@ -63,7 +83,11 @@ impl Sandbox {
             match self.rewind(index, upstream).await {
                 Ok(()) => return Ok(Rejoined::Rewound),
                 Err(error) => {
-                    tracing::warn!(node = node.server.name, error = error.one_line(), "rewind failed, copying anew");
+                    tracing::warn!(
+                        node = node.server.name,
+                        error = error.one_line(),
+                        "rewind failed, copying anew"
+                    );
                 }
             }
         }
@@ -80,14 +104,16 @@ impl Sandbox {
         let (node, source) = (self.at(index)?, self.at(upstream)?);
         copying::rewind(&source.server, &node.server, &self.credentials, self.deadline).await?;
         self.start_as_standby(index, upstream).await?;
-        tokio::time::timeout(STREAM_WITHIN, self.await_streaming(index)).await.unwrap_or_else(|_| {
-            Err(SandboxError::Deadline {
-                node: node.server.name.clone(),
-                what: "streaming after the rewind".to_owned(),
-                within: STREAM_WITHIN,
-                detail: format!("its log ends with: {}", node.server.log_end()),
-            })
-        })
+        tokio::time::timeout(STREAM_WITHIN, self.await_streaming(index)).await.unwrap_or_else(
+            |_| {
+                Err(SandboxError::Deadline {
+                    node: node.server.name.clone(),
+                    what: "streaming after the rewind".to_owned(),
+                    within: STREAM_WITHIN,
+                    detail: format!("its log ends with: {}", node.server.log_end()),
+                })
+            },
+        )
     }
 
     /// In an orderly way where it can, which spares the rewind a recovery.
@@ -95,7 +121,11 @@ impl Sandbox {
         if node.server.state() == ProcessState::Running
             && let Err(error) = node.server.stop(SHUTDOWN_PATIENCE).await
         {
-            tracing::debug!(node = node.server.name, error = error.one_line(), "not shut down, killing");
+            tracing::debug!(
+                node = node.server.name,
+                error = error.one_line(),
+                "not shut down, killing"
+            );
         }
         node.server.kill().await
     }

@@ -5,11 +5,14 @@ use std::{fs, path::Path, process::Command};
 /// Gives back the System V segment of a server that is down. PostgreSQL keeps one tiny segment as an interlock; a killed
 /// server that is never started again would leave it for good, and the system has room for a few thousand only.
 pub(super) fn release(data: &Path) {
-    let Some((key, id)) = fs::read_to_string(data.join("postmaster.pid")).ok().and_then(|text| segment(&text)) else {
+    let Some((key, id)) =
+        fs::read_to_string(data.join("postmaster.pid")).ok().and_then(|text| segment(&text))
+    else {
         return;
     };
     // Numbers begin anew when the machine does: the segment must still be the one noted, and unused.
-    let unused = fs::read_to_string("/proc/sysvipc/shm").is_ok_and(|table| is_unused(&table, key, id));
+    let unused =
+        fs::read_to_string("/proc/sysvipc/shm").is_ok_and(|table| is_unused(&table, key, id));
     if unused && let Err(error) = Command::new("ipcrm").arg("-m").arg(id.to_string()).output() {
         tracing::debug!(%error, "shared memory not given back");
     }

@@ -9,7 +9,7 @@ use crate::Moment;
 
 /// What outlives a restart of the watcher: enough never to go back to a primary that was left.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Memory {
+pub(crate) struct Memory {
     /// The cluster, once a primary was accepted.
     pub(crate) system_id: Option<SystemId>,
     /// Grows with each change of primary.
@@ -48,6 +48,16 @@ pub(crate) struct Attachment {
 }
 
 impl Memory {
+    /// Whether it differs from what was last saved in more than the position of a primary at work.
+    pub(crate) fn is_worth_saving_over(&self, saved: &Self) -> bool {
+        let who = |memory: &Self| memory.incumbent.as_ref().map(|i| (i.node.clone(), i.timeline));
+        self.term != saved.term
+            || self.system_id != saved.system_id
+            || self.fences != saved.fences
+            || self.standbys != saved.standbys
+            || who(self) != who(saved)
+    }
+
     /// Takes `node` as the primary and fences whoever it takes over from.
     ///
     /// `in_recovery` tells whether the outgoing primary has been seen to have stepped down, so that it needs no fence.

@@ -35,7 +35,7 @@ impl Look<'_> {
             lsn: last.map(|e| e.lsn),
             server_version: last.map(|e| e.server_version),
             evidence_at: state.evidence.as_ref().map(|(at, _)| *at),
-            error: state.error.clone(),
+            error: state.error.clone().or_else(|| state.shut.clone()),
             ..NodeView::default()
         };
         let Some(evidence) = state.live(self.now, self.judge.lease()) else {

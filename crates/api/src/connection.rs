@@ -1,0 +1,204 @@
+//! One connection: its handshake, its requests, its end.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+use crate::state::View;
+use crate::{ApiState, TlsIdentity, router};
+
+/// What every connection reads.
+#[derive(Clone, Debug)]
+pub(crate) struct Shared {
+    pub(crate) state: watch::Receiver<Arc<ApiState>>,
+    pub(crate) tls: Option<watch::Receiver<TlsIdentity>>,
+    pub(crate) stop: CancellationToken,
+}
+
+/// When a connection was last of use: milliseconds after it began.
+#[derive(Debug)]
+struct LastUse {
+    began: Instant,
+    millis: AtomicU64,
+}
+
+/// The most a client may send before its request is complete; hyper's answer to more is 431.
+const MAX_HEAD_BYTES: u16 = 16 * 1024;
+const MAX_HEADERS: usize = 64;
+/// A client that needs more answers at once than this waits for the first ones.
+const MAX_STREAMS: u32 = 64;
+/// How long an idle or slow connection gets to end by itself once it was told to.
+const FAREWELL: Duration = Duration::from_secs(1);
+/// The first byte of every TLS connection: the type of a handshake record.
+const TLS_HANDSHAKE: u8 = 0x16;
+const PLAIN_HTTP_TO_TLS: &[u8] =
+    b"HTTP/1.0 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n\
+      This port speaks HTTPS; use https:// in the address.\n";
+
+/// Serves a connection until it ends, is too slow, or the server stops.
+pub(crate) async fn serve(stream: TcpStream, peer: SocketAddr, shared: Shared) {
+    // Answers are small and whole; waiting to fill a packet would only delay them. Best effort.
+    let _best_effort = stream.set_nodelay(true);
+    let tls = shared.tls.as_ref().map(|tls| tls.borrow().clone());
+    let Some(tls) = tls else {
+        return Box::pin(http(stream, false, peer, shared)).await;
+    };
+    let limit = shared.state.borrow().config.request_timeout;
+    let stop = shared.stop.clone();
+    let handshake = timeout(limit, Box::pin(handshake(stream, tls)));
+    let shaken = tokio::select! {
+        () = stop.cancelled() => return,
+        shaken = handshake => shaken,
+    };
+    match shaken {
+        Ok(Ok(Some(stream))) => {
+            let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+            Box::pin(http(stream, h2, peer, shared)).await;
+        }
+        Ok(Ok(None)) => tracing::debug!(%peer, "plain HTTP came to the TLS port"),
+        Ok(Err(error)) => tracing::debug!(%peer, %error, "TLS handshake failed"),
+        Err(_) => tracing::debug!(%peer, "TLS handshake took too long"),
+    }
+}
+
+/// Shakes hands; nothing when the client speaks plain HTTP, which it is told.
+async fn handshake(
+    mut stream: TcpStream,
+    tls: TlsIdentity,
+) -> std::io::Result<Option<tokio_rustls::server::TlsStream<TcpStream>>> {
+    let mut first = [0];
+    if stream.peek(&mut first).await? == 1
+        && first != [TLS_HANDSHAKE]
+        && first[0].is_ascii_uppercase()
+    {
+        stream.write_all(PLAIN_HTTP_TO_TLS).await?;
+        stream.shutdown().await?;
+        // Closing with unread bytes would reset the connection, and the client might lose the answer.
+        let unread = async { while matches!(stream.read(&mut [0; 1024]).await, Ok(1..)) {} };
+        let _client_is_done = timeout(FAREWELL, unread).await;
+        return Ok(None);
+    }
+    TlsAcceptor::from(tls.config).accept(stream).await.map(Some)
+}
+
+async fn http<S>(stream: S, h2: bool, peer: SocketAddr, shared: Shared)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let Shared { state, tls: _, stop } = shared;
+    let last_use = Arc::new(LastUse { began: Instant::now(), millis: AtomicU64::new(0) });
+    let limit = || state.borrow().config.request_timeout;
+    let service = service_fn({
+        let state = state.clone();
+        let last_use = Arc::clone(&last_use);
+        move |request: Request<Incoming>| {
+            last_use.touch();
+            let state = Arc::clone(&state.borrow());
+            let response = respond(&request, &state);
+            async move { Ok::<_, Infallible>(response) }
+        }
+    });
+    let builder = builder(h2);
+    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(connection);
+    let mut deadline = last_use.at() + limit();
+    let mut ending = false;
+    loop {
+        tokio::select! {
+            ended = connection.as_mut() => {
+                if let Err(error) = ended {
+                    tracing::debug!(%peer, error, "connection failed");
+                }
+                return;
+            }
+            () = stop.cancelled(), if !ending => {
+                // Who is too slow now is cut by the server's own deadline.
+                ending = true;
+                deadline = Instant::now() + limit();
+                connection.as_mut().graceful_shutdown();
+            }
+            () = sleep_until(deadline) => {
+                let idle_until = last_use.at() + limit();
+                if ending {
+                    tracing::debug!(%peer, "cut a connection that did not end");
+                    return;
+                } else if idle_until <= Instant::now() {
+                    ending = true;
+                    deadline = Instant::now() + FAREWELL;
+                    connection.as_mut().graceful_shutdown();
+                } else {
+                    deadline = idle_until;
+                }
+            }
+        }
+    }
+}
+
+fn builder(h2: bool) -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        // The loop above bounds the whole connection, for both versions alike.
+        .header_read_timeout(None)
+        .max_buf_size(usize::from(MAX_HEAD_BYTES))
+        .max_headers(MAX_HEADERS)
+        // `printf … | nc` closes its side before it reads.
+        .half_close(true);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(u32::from(MAX_HEAD_BYTES));
+    if h2 { builder.http2_only() } else { builder.http1_only() }
+}
+
+fn respond(request: &Request<Incoming>, state: &ApiState) -> Response<Full<Bytes>> {
+    let began = Instant::now();
+    let topology = state.watch.topology();
+    let view = View {
+        topology: &topology,
+        groups: &state.groups,
+        bodies: state.config.bodies,
+        writes: state.writes,
+        now: state.watch.now(),
+    };
+    let reply = router::answer(request.method(), request.uri(), &view);
+    if reply.wants_heartbeat {
+        state.watch.availability_wanted();
+    }
+    tracing::debug!(
+        method = %request.method(),
+        path = request.uri().path(),
+        status = reply.status.as_u16(),
+        duration = ?began.elapsed(),
+        "answered"
+    );
+    reply.into_response(request.method() == Method::HEAD)
+}
+
+impl LastUse {
+    fn touch(&self) {
+        let millis = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.millis.store(millis, Ordering::Relaxed);
+    }
+
+    fn at(&self) -> Instant {
+        self.began + Duration::from_millis(self.millis.load(Ordering::Relaxed))
+    }
+}

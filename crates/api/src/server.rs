@@ -1,0 +1,207 @@
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::connection::{self, Shared};
+use crate::{ApiState, BindError, Listen, TlsIdentity, listen};
+
+/// The HTTP server: bound, then run until told to stop.
+///
+/// ```
+/// use std::sync::Arc;
+/// use herdsman_api::{ApiConfig, ApiState, Groups, Listen, Server};
+/// use herdsman_watch::{Topology, Watch};
+/// use tokio_util::sync::CancellationToken;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), herdsman_api::BindError> {
+/// # let (_publisher, topology) = tokio::sync::watch::channel(Arc::new(Topology::default()));
+/// let state = ApiState {
+///     watch: Watch::detached(topology),
+///     groups: Groups::new(),
+///     config: ApiConfig::default(),
+///     writes: false,
+/// };
+/// let listen = Listen { bind: "localhost".to_owned(), port: 0 };
+/// let server = Server::bind(listen, None, state).await?;
+/// assert!(server.local_addrs()[0].ip().is_loopback());
+///
+/// let shutdown = CancellationToken::new();
+/// let running = tokio::spawn(server.run(shutdown.clone()));
+/// shutdown.cancel();
+/// running.await.unwrap();
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Server {
+    listeners: Vec<TcpListener>,
+    addresses: Vec<SocketAddr>,
+    handle: Handle,
+}
+
+/// Changes a server while it runs. Cheap to clone.
+///
+/// ```
+/// use herdsman_api::{ApiState, Handle, Ssl, SslError};
+///
+/// /// What a reload does once the new configuration has been read.
+/// fn reload(handle: &Handle, state: ApiState, ssl: &Ssl) -> Result<(), SslError> {
+///     // Load first: a certificate that is broken must not leave half a reload behind.
+///     let identity = ssl.load()?;
+///     handle.reload(state);
+///     handle.reload_tls(identity);
+///     Ok(())
+/// }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Handle {
+    state: watch::Sender<Arc<ApiState>>,
+    tls: Option<watch::Sender<TlsIdentity>>,
+}
+
+/// How long requests in progress may take to end when the server stops.
+const DRAIN: Duration = Duration::from_secs(5);
+/// Accepting fails when file descriptors run out; trying again at once would only burn a processor.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+impl Server {
+    /// Listens on every address of `listen`, all on the same port. Clients wait until [`Server::run`] takes them.
+    ///
+    /// # Errors
+    /// [`BindError`] when `bind` does not resolve or an address cannot be listened on. An address this machine does
+    /// not have is left out as long as there is another.
+    pub async fn bind(
+        listen: Listen,
+        tls: Option<TlsIdentity>,
+        state: ApiState,
+    ) -> Result<Self, BindError> {
+        let listeners = listen::listeners(&listen).await?;
+        let addresses = listeners.iter().filter_map(|l| l.local_addr().ok()).collect();
+        let handle =
+            Handle { state: watch::Sender::new(Arc::new(state)), tls: tls.map(watch::Sender::new) };
+        Ok(Self { listeners, addresses, handle })
+    }
+
+    /// The addresses that are listened on.
+    #[must_use]
+    pub fn local_addrs(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// A handle to change the server with while it runs.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// Serves until `shutdown` is cancelled; then takes no new connection, lets requests in progress end for at most
+    /// five seconds, and returns.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let Self { listeners, addresses: _, handle } = self;
+        let mut state = handle.state.subscribe();
+        let shared = Shared {
+            state: handle.state.subscribe(),
+            tls: handle.tls.as_ref().map(watch::Sender::subscribe),
+            stop: shutdown.clone(),
+        };
+        let mut connections = JoinSet::new();
+        let mut turn = 0;
+        loop {
+            let most = state.borrow_and_update().config.max_connections;
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => break,
+                Some(ended) = connections.join_next() => report(ended),
+                // The limit may be another one now.
+                Ok(()) = state.changed() => {}
+                accepted = accept(&listeners, &mut turn), if connections.len() < most => match accepted {
+                    Ok((stream, peer)) => {
+                        connections.spawn(connection::serve(stream, peer, shared.clone()));
+                        if connections.len() == most {
+                            tracing::debug!(limit = most, "further connections wait until one ends");
+                        }
+                    }
+                    Err(error) if is_of_one_client(&error) => {}
+                    Err(error) => {
+                        tracing::warn!(%error, "failed to accept a connection");
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                    }
+                }
+            }
+        }
+        drop(listeners);
+        drain(connections).await;
+    }
+}
+
+impl Handle {
+    /// Answers from another state from now on, on open connections too.
+    pub fn reload(&self, state: ApiState) {
+        self.state.send_replace(Arc::new(state));
+    }
+
+    /// Shows another certificate from the next handshake on. Has no effect on a server that was bound without TLS:
+    /// between plain HTTP and TLS only a restart can change.
+    pub fn reload_tls(&self, identity: TlsIdentity) {
+        match &self.tls {
+            Some(tls) => {
+                tls.send_replace(identity);
+            }
+            None => tracing::warn!(
+                "the certificate is not used: the API was started without TLS; restart to use it"
+            ),
+        }
+    }
+}
+
+/// The next connection of any listener; which one is asked first goes round.
+async fn accept(
+    listeners: &[TcpListener],
+    turn: &mut usize,
+) -> io::Result<(TcpStream, SocketAddr)> {
+    poll_fn(|cx| {
+        for offset in 0..listeners.len() {
+            let index = (*turn + offset) % listeners.len();
+            let Some(listener) = listeners.get(index) else { continue };
+            if let Poll::Ready(accepted) = listener.poll_accept(cx) {
+                *turn = index + 1;
+                return Poll::Ready(accepted);
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+/// Whether accepting failed because that client went away again.
+fn is_of_one_client(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+}
+
+fn report(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!(%error, "a connection ended in a defect of the API");
+    }
+}
+
+async fn drain(mut connections: JoinSet<()>) {
+    let all_ended = async {
+        while let Some(ended) = connections.join_next().await {
+            report(ended);
+        }
+    };
+    if tokio::time::timeout(DRAIN, all_ended).await.is_err() {
+        tracing::warn!(open = connections.len(), "cutting connections that did not end in time");
+        connections.shutdown().await;
+    }
+}

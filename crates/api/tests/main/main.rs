@@ -1,0 +1,9 @@
+//! The server on real sockets: both protocols, both kinds of transport, and clients that do not behave.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests may panic")]
+
+mod client;
+mod fixture;
+mod limits;
+mod plain;
+mod secure;

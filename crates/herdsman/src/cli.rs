@@ -1,0 +1,244 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::commands::sandbox::SandboxArgs;
+
+const ABOUT: &str = "\
+Keeps a herd of PostgreSQL servers together: watches every node, proves who is primary, refuses to
+guess during a split brain, and answers over HTTP (pgroute66's API, and /v2/topology) from memory.";
+
+const AFTER: &str = "\
+`herdsman FILE` and `herdsman -c FILE` run, as pgroute66 did. Every command has examples: try
+`herdsman run --help`. All pages, with files, variables and exit codes: `herdsman manual`.";
+
+const TEMPLATE: &str = "\
+{about}
+
+{usage-heading} {usage}
+
+Commands:
+{subcommands}
+
+Options:
+{options}{after-help}";
+
+/// The whole command line.
+#[derive(Debug, Parser)]
+#[command(
+    name = "herdsman",
+    version,
+    about = ABOUT,
+    after_help = AFTER,
+    help_template = TEMPLATE,
+    override_usage = "herdsman [OPTIONS] <COMMAND>   or   herdsman [OPTIONS] [FILE]",
+    max_term_width = 100,
+    disable_version_flag = true,
+    disable_help_subcommand = true,
+    subcommand_value_name = "COMMAND"
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+
+    /// Configuration file, when no command is given.
+    #[arg(value_name = "FILE", hide = true)]
+    pub(crate) file: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) global: Global,
+
+    /// Print the version.
+    #[arg(short = 'V', long, short_alias = 'v', action = clap::ArgAction::Version)]
+    version: Option<bool>,
+}
+
+/// Options that every command takes.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Global {
+    /// Configuration file [default: $HERDSMAN_CONFIG, else herdsman.yml here or in /etc/herdsman]
+    #[arg(short, long, alias = "c", value_name = "FILE", global = true)]
+    pub(crate) config: Option<PathBuf>,
+
+    /// Log more, whatever `loglevel` says
+    #[arg(short, long, alias = "d", global = true)]
+    pub(crate) debug: bool,
+
+    /// Shape of the log: text, or one JSON object per line
+    #[arg(
+        long,
+        value_enum,
+        default_value = "text",
+        value_name = "FORMAT",
+        global = true,
+        hide_default_value = true,
+        hide_possible_values = true
+    )]
+    pub(crate) log_format: LogFormat,
+}
+
+/// Shape of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    Text,
+    Json,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Watch the nodes and serve the API until told to stop
+    #[command(after_help = RUN_EXAMPLES)]
+    Run(ConfigFile),
+    /// Say what is wrong with the configuration, or what it means
+    #[command(after_help = CHECK_EXAMPLES)]
+    Check(CheckArgs),
+    /// Show the cluster: who is primary and why, how far behind the others are
+    #[command(after_help = STATUS_EXAMPLES)]
+    Status(StatusArgs),
+    /// Print the primary's name, for scripts
+    #[command(after_help = PRIMARY_EXAMPLES)]
+    Primary(PrimaryArgs),
+    /// Start a real cluster on this machine to try things on, and break it on purpose
+    #[command(after_help = SANDBOX_EXAMPLES)]
+    Sandbox(SandboxArgs),
+    /// Print completions for a shell
+    #[command(after_help = COMPLETIONS_EXAMPLES)]
+    Completions(CompletionsArgs),
+    /// Print the manual page, or write all pages
+    #[command(after_help = MANUAL_EXAMPLES)]
+    Manual(ManualArgs),
+}
+
+/// The configuration file as an argument.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct ConfigFile {
+    /// Configuration file; the same as `-c FILE`
+    #[arg(value_name = "CONFIG", conflicts_with = "config")]
+    pub(crate) file: Option<PathBuf>,
+}
+
+/// `herdsman check`.
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    #[command(flatten)]
+    pub(crate) file: ConfigFile,
+    /// Also connect to every node once and say what it is
+    #[arg(long)]
+    pub(crate) connect: bool,
+}
+
+/// Whom to ask.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct AskArgs {
+    /// Address of the running Herdsman [default: from the configuration]
+    #[arg(long, value_name = "URL", conflicts_with = "direct")]
+    pub(crate) url: Option<String>,
+    /// Certificates to trust for https [default: the one in the configuration]
+    #[arg(long, value_name = "FILE", conflicts_with = "direct")]
+    pub(crate) cacert: Option<PathBuf>,
+    /// Do not ask a running Herdsman: look at the nodes from here, once
+    #[arg(long)]
+    pub(crate) direct: bool,
+}
+
+/// `herdsman status`.
+#[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    #[command(flatten)]
+    pub(crate) ask: AskArgs,
+    /// Print the topology as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Show it again each second until Ctrl-C
+    #[arg(long)]
+    pub(crate) watch: bool,
+}
+
+/// `herdsman primary`.
+#[derive(Debug, Args)]
+pub(crate) struct PrimaryArgs {
+    #[command(flatten)]
+    pub(crate) ask: AskArgs,
+    /// Only if it is in this group
+    #[arg(long, value_name = "GROUP")]
+    pub(crate) group: Option<String>,
+    /// Print HOST:PORT from the configuration instead of the name
+    #[arg(long)]
+    pub(crate) host: bool,
+}
+
+/// `herdsman completions`.
+#[derive(Debug, Args)]
+pub(crate) struct CompletionsArgs {
+    /// The shell
+    #[arg(value_enum)]
+    pub(crate) shell: clap_complete::Shell,
+}
+
+/// `herdsman manual`.
+#[derive(Debug, Args)]
+pub(crate) struct ManualArgs {
+    /// Write the pages of all commands into this folder
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+}
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  herdsman run                                 with the first configuration found
+  herdsman run /etc/herdsman/herdsman.yml
+  herdsman -c pgroute66.yml -d                 pgroute66's own command line
+  herdsman run --log-format json
+
+Signals: TERM and INT finish the requests under way and end with 0; a second one ends at once.
+HUP reads the configuration and the certificate again and opens the log file again; a broken
+configuration is reported in the log and the old one stays in force.";
+
+const CHECK_EXAMPLES: &str = "\
+Examples:
+  herdsman check
+  herdsman check new.yml && mv new.yml /etc/herdsman/herdsman.yml
+  herdsman check --connect                     can every node be reached, and is the role enough?
+
+Exit codes: 0 good, 1 a node could not be reached (--connect), 78 the configuration is wrong.";
+
+const STATUS_EXAMPLES: &str = "\
+Examples:
+  herdsman status
+  herdsman status --watch
+  herdsman status --json | jq -r .verdict.state
+  herdsman status --url https://db-watch:8443 --cacert ca.pem
+  herdsman status --direct                     without a running Herdsman
+
+Exit codes: 0 shown, 69 Herdsman cannot be asked, 78 the configuration is wrong.";
+
+const PRIMARY_EXAMPLES: &str = "\
+Examples:
+  herdsman primary
+  herdsman primary --group berlin
+  psql \"host=$(herdsman primary --host | cut -d: -f1) dbname=app\"
+  herdsman primary >/dev/null; case $? in 4) echo none;; 9) echo 'split brain';; esac
+
+Exit codes: 0 the name is on standard output; otherwise nothing is, and standard error says why:
+4 no primary (the API's 404), 9 split brain (the API's 409), 69 Herdsman cannot be asked,
+78 the configuration is wrong.";
+
+const SANDBOX_EXAMPLES: &str = "\
+Examples:
+  herdsman sandbox up
+  herdsman sandbox kill n1 && herdsman sandbox promote n2
+  herdsman sandbox destroy";
+
+const COMPLETIONS_EXAMPLES: &str = "\
+Examples:
+  herdsman completions bash > /etc/bash_completion.d/herdsman
+  herdsman completions zsh > \"${fpath[1]}/_herdsman\"
+  herdsman completions fish > ~/.config/fish/completions/herdsman.fish";
+
+const MANUAL_EXAMPLES: &str = "\
+Examples:
+  herdsman manual | man -l -
+  herdsman manual --dir /usr/local/share/man/man1";

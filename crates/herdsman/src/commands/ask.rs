@@ -1,0 +1,164 @@
+//! Where `status` and `primary` get a topology from: a running Herdsman, or a look of their own.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use herdsman_api::Groups;
+use herdsman_node::{NodeName, Role};
+use herdsman_watch::{Topology, Verdict, Watch, Watcher, Why};
+use serde::Deserialize;
+
+use crate::cli::{AskArgs, Global};
+use crate::client::{Endpoint, Trust};
+use crate::config::{Config, ConfigError, Depth};
+use crate::exit::{Exit, Failed};
+
+/// Everything that can be asked.
+const PATH: &str = "/v2/topology";
+
+/// How often a topology that has not settled is looked at again.
+const GLANCE: Duration = Duration::from_millis(20);
+
+/// What was told.
+#[derive(Debug)]
+pub(super) struct Told {
+    pub(super) topology: Topology,
+    pub(super) groups: Groups,
+}
+
+/// The part of the document that stands beside the topology.
+#[derive(Deserialize)]
+struct Beside {
+    #[serde(default)]
+    groups: BTreeMap<String, Vec<NodeName>>,
+}
+
+/// A look of our own at the nodes.
+pub(super) struct Direct {
+    watcher: Watcher,
+    watch: Watch,
+    groups: Groups,
+    /// The longest that settling can take.
+    bound: Duration,
+}
+
+/// Whom the arguments mean; where they name nobody, whom the configuration describes.
+pub(super) fn endpoint(args: &AskArgs, global: &Global) -> Result<Endpoint, Failed> {
+    if let Some(url) = &args.url {
+        let endpoint = Endpoint::of_url(url, || match &args.cacert {
+            Some(file) => Trust::of_file(file),
+            // Our own configuration knows the certificate where this is our own Herdsman.
+            None => Config::load(global.config.as_deref(), Depth::Outline)
+                .ok()
+                .and_then(|config| config.ssl)
+                .map_or_else(
+                    || Err("https needs certificates to trust; give `--cacert FILE`".to_owned()),
+                    |ssl| Trust::of_config(&ssl),
+                ),
+        });
+        return endpoint.map_err(|problem| Exit::Usage.with(problem));
+    }
+    let config =
+        Config::load(global.config.as_deref(), Depth::Outline).map_err(|error| match error {
+            ConfigError::NotFound => {
+                Exit::Config.with(format!("{error}, or a running Herdsman with `--url URL`"))
+            }
+            ConfigError::Problems(_) => error.into(),
+        })?;
+    let mut endpoint =
+        Endpoint::of_config(&config).map_err(|problem| Exit::Config.with(problem))?;
+    if let Some(file) = &args.cacert {
+        endpoint.trust_instead(Trust::of_file(file).map_err(|problem| Exit::Usage.with(problem))?);
+    }
+    Ok(endpoint)
+}
+
+/// Asks a running Herdsman.
+pub(super) async fn remote(endpoint: &Endpoint) -> Result<Told, Failed> {
+    let unavailable = |problem: String| Exit::Unavailable.with(problem);
+    let answer = endpoint.get(PATH).await.map_err(|error| unavailable(error.to_string()))?;
+    if !answer.status.is_success() {
+        return Err(unavailable(format!(
+            "{} answers {} to {PATH}; is that a Herdsman?",
+            endpoint.url(),
+            answer.status
+        )));
+    }
+    let wrong = |error: serde_json::Error| {
+        unavailable(format!("{} answers something else than a topology: {error}", endpoint.url()))
+    };
+    let topology = serde_json::from_slice(&answer.body).map_err(wrong)?;
+    let Beside { groups } = serde_json::from_slice(&answer.body).map_err(wrong)?;
+    Ok(Told { topology, groups })
+}
+
+impl Direct {
+    /// Starts looking.
+    pub(super) fn start(global: &Global) -> Result<Self, Failed> {
+        let config = Config::load(global.config.as_deref(), Depth::Full)?;
+        let watcher = Watcher::start(config.setup()).map_err(|error| Exit::Config.with(error))?;
+        let bound = config.watch.lease() * 2 + config.watch.suspect_grace;
+        Ok(Self { watch: watcher.watch(), watcher, groups: config.groups, bound })
+    }
+
+    /// What is seen once it has settled, or when it had long enough to.
+    pub(super) async fn settled(&self) -> Told {
+        let settling = async {
+            while !is_settled(&self.watch.topology()) {
+                tokio::time::sleep(GLANCE).await;
+            }
+        };
+        // What has not settled by then is told as it is: the verdict says what is missing.
+        let _settled_or_not = tokio::time::timeout(self.bound, settling).await;
+        self.now()
+    }
+
+    /// What is seen at this moment.
+    pub(super) fn now(&self) -> Told {
+        let topology = self.watch.topology().aged(self.watch.now());
+        Told { topology, groups: self.groups.clone() }
+    }
+
+    /// Stops looking.
+    pub(super) async fn stop(self) {
+        self.watcher.stop().await;
+    }
+}
+
+/// Whether waiting longer would tell no more: every node has spoken or failed, and there is a verdict that does not
+/// wait for anything.
+fn is_settled(topology: &Topology) -> bool {
+    let heard =
+        topology.nodes.values().all(|view| view.evidence_at.is_some() || view.error.is_some());
+    let waits = match &topology.verdict {
+        Verdict::Primary { .. } => false,
+        // Nobody claims it and everybody has spoken: nothing is on its way.
+        Verdict::None { why: Why::NoClaimant, .. } => {
+            topology.nodes.values().any(|view| view.role == Role::Primary)
+        }
+        Verdict::None { .. } | Verdict::SplitBrain { .. } => true,
+    };
+    heard && !topology.nodes.is_empty() && !waits
+}
+
+#[cfg(test)]
+mod tests {
+    use herdsman_watch::{Moment, NodeView};
+
+    use super::*;
+
+    fn topology(verdict: Verdict, heard: bool) -> Topology {
+        let view = NodeView { evidence_at: heard.then(Moment::default), ..NodeView::default() };
+        let nodes = [(NodeName::new("a").unwrap(), view)].into();
+        Topology { verdict, nodes, ..Topology::default() }
+    }
+
+    #[test]
+    fn it_has_settled_when_all_were_heard_and_nothing_is_awaited() {
+        let none = |why| Verdict::None { why, reason: String::new() };
+        assert!(is_settled(&topology(none(Why::NoClaimant), true)));
+        assert!(!is_settled(&topology(none(Why::NoClaimant), false)));
+        assert!(!is_settled(&topology(none(Why::Unattested), true)));
+        assert!(!is_settled(&Topology::default()));
+    }
+}

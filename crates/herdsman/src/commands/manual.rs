@@ -1,0 +1,88 @@
+//! `herdsman manual`: pages made from the same text as `--help`.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use clap::CommandFactory;
+use clap_mangen::Man;
+use clap_mangen::roff::{Roff, bold, roman};
+
+use crate::cli::{Cli, ManualArgs};
+use crate::exit::{Exit, Failed, MANUAL};
+use crate::{config, logs, output};
+
+/// Prints the main page, or writes all of them.
+pub(crate) fn run(args: &ManualArgs) -> Result<Exit, Failed> {
+    // The pages have their own word for each command; clap's `help` command is not one of ours.
+    let mut command = Cli::command().disable_help_subcommand(true);
+    command.build();
+    let Some(dir) = &args.dir else {
+        let page = page(&command, true).map_err(|error| Exit::Internal.with(error))?;
+        output::bytes(&page);
+        return Ok(Exit::Success);
+    };
+    fs::create_dir_all(dir).and_then(|()| write_all(&command, dir, true)).map_err(|error| {
+        Exit::Failure.with(format!("the manual cannot be written to `{}`: {error}", dir.display()))
+    })?;
+    Ok(Exit::Success)
+}
+
+fn write_all(command: &clap::Command, dir: &Path, main: bool) -> io::Result<()> {
+    for subcommand in command.get_subcommands().filter(|command| !command.is_hide_set()) {
+        write_all(subcommand, dir, false)?;
+    }
+    let name = command.get_display_name().unwrap_or_else(|| command.get_name());
+    fs::write(dir.join(format!("{name}.1")), page(command, main)?)
+}
+
+fn page(command: &clap::Command, main: bool) -> io::Result<Vec<u8>> {
+    let man = Man::new(command.clone()).manual("Herdsman");
+    let mut page = Vec::new();
+    man.render(&mut page)?;
+    if main {
+        closing_sections().to_writer(&mut page)?;
+    }
+    Ok(page)
+}
+
+/// What the main page tells besides the options.
+fn closing_sections() -> Roff {
+    let mut roff = Roff::new();
+    let mut section = |title: &str, entries: &[(String, String)]| {
+        roff.control("SH", [title]);
+        for (term, text) in entries {
+            roff.control("TP", []);
+            roff.text([bold(term.as_str())]);
+            roff.text([roman(text.as_str())]);
+        }
+    };
+    let codes: Vec<_> =
+        MANUAL.iter().map(|(exit, text)| (exit.code().to_string(), (*text).to_owned())).collect();
+    section("EXIT STATUS", &codes);
+    let files: Vec<_> = config::SEARCHED
+        .iter()
+        .map(|file| {
+            ((*file).to_owned(), "Configuration; the first that exists is read.".to_owned())
+        })
+        .collect();
+    section("FILES", &files);
+    let [first, second] = config::VARIABLES;
+    let [log, rust_log] = logs::VARIABLES;
+    let variables = [
+        (first, "The configuration file, where none is named on the command line."),
+        (second, "The same, as pgroute66 called it."),
+        (
+            log,
+            "What is logged, such as debug or herdsman_watch=trace; replaces loglevel and --debug.",
+        ),
+        (rust_log, "The same, where HERDSMAN_LOG is not set."),
+        ("NO_COLOR", "Set: no colours in the log."),
+        (
+            "PGHOST, PGPORT, PGUSER, PGPASSWORD, …",
+            "As for psql, for what a host in the configuration leaves out.",
+        ),
+    ];
+    section("ENVIRONMENT", &variables.map(|(name, text)| (name.to_owned(), text.to_owned())));
+    roff
+}

@@ -1,0 +1,235 @@
+//! `herdsman run`: everything in its order, and nothing half.
+//!
+//! Configuration with all its errors, then every port, then the watcher, then the word that we are there. Whatever
+//! fails on the way ends the program before anything behind it has begun.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use herdsman_api::{ApiState, Handle, Server, TlsIdentity};
+use herdsman_watch::{Topology, Watch, Watcher};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::Global;
+use crate::config::{Config, ConfigError, Depth};
+use crate::exit::{Exit, Failed};
+use crate::logs::{self, LogFile};
+
+/// Runs until a signal ends it.
+pub(crate) async fn run(file: Option<&Path>, global: &Global) -> Result<Exit, Failed> {
+    let config = Config::load(file, Depth::Full)?;
+    let identity = identity(&config).map_err(|problem| Exit::Config.with(problem))?;
+    let log_file = logs::start(&config.log, global.debug, global.log_format)
+        .map_err(|problem| Exit::Config.with(problem))?;
+    let mut signals = Signals::listen()
+        .map_err(|error| Exit::Internal.with(format!("failed to listen for signals: {error}")))?;
+
+    let server = Server::bind(config.listen.clone(), identity, state(&config, nothing_known_yet()))
+        .await
+        .map_err(|error| Exit::Unavailable.with(error))?;
+    let watcher = Watcher::start(config.setup()).map_err(|error| Exit::Config.with(error))?;
+    let api = server.handle();
+    api.reload(state(&config, watcher.watch()));
+    announce(&config, &server);
+
+    let stop = CancellationToken::new();
+    let mut serving = tokio::spawn(server.run(stop.clone()));
+    let mut running = Running { config, watcher, api, log_file };
+    loop {
+        tokio::select! {
+            asked = signals.next() => match asked {
+                Asked::End(signal) => {
+                    tracing::info!(signal, "stopping: requests under way may finish");
+                    break;
+                }
+                Asked::Reload => Box::pin(running.reload()).await,
+            },
+            ended = &mut serving => {
+                let why = ended.err().map_or_else(String::new, |error| format!(": {error}"));
+                return Err(Exit::Internal.with(format!("the API ended by itself{why}")));
+            }
+        }
+    }
+    stop.cancel();
+    let drained = async {
+        let ended = serving.await;
+        running.watcher.stop().await;
+        ended
+    };
+    tokio::select! {
+        ended = drained => match ended {
+            Ok(()) => {
+                tracing::info!("stopped");
+                Ok(Exit::Success)
+            }
+            Err(error) => Err(Exit::Internal.with(format!("the API ended badly: {error}"))),
+        },
+        signal = signals.end() => {
+            tracing::warn!(signal, "stopped at once, at the second signal");
+            Ok(Exit::Failure)
+        }
+    }
+}
+
+/// What can change while the program runs.
+struct Running {
+    config: Config,
+    watcher: Watcher,
+    api: Handle,
+    log_file: Option<LogFile>,
+}
+
+impl Running {
+    /// Continues with the configuration as it is now; where that is broken, with the old one.
+    async fn reload(&mut self) {
+        self.reopen_log();
+        if let Err(problem) = self.try_reload().await {
+            for line in problem.lines() {
+                tracing::error!("{line}");
+            }
+            tracing::error!(file = %self.config.path.display(), "not reloaded: the old configuration stays in force");
+        }
+    }
+
+    async fn try_reload(&mut self) -> Result<(), String> {
+        // The same file as at the start, also when a better place for one has got one since.
+        let config =
+            Config::load(Some(&self.config.path), Depth::Full).map_err(|error| short(&error))?;
+        let identity = identity(&config)?;
+        self.watcher.reload(config.setup()).await.map_err(|error| error.to_string())?;
+        self.api.reload(state(&config, self.watcher.watch()));
+        if let (Some(identity), true) = (identity, self.config.ssl.is_some()) {
+            self.api.reload_tls(identity);
+        }
+        for key in needs_restart(&self.config, &config) {
+            tracing::warn!("`{key}` has changed; that takes effect at the next start only");
+        }
+        tracing::info!(file = %config.path.display(), nodes = config.nodes.len(), "reloaded");
+        for note in &config.notes {
+            tracing::warn!("{note}");
+        }
+        // What needs a restart stays as it was, so that the next reload says so again.
+        self.config = Config {
+            listen: self.config.listen.clone(),
+            ssl: if self.config.ssl.is_some() == config.ssl.is_some() {
+                config.ssl
+            } else {
+                self.config.ssl.take()
+            },
+            log: self.config.log.clone(),
+            ..config
+        };
+        Ok(())
+    }
+
+    fn reopen_log(&self) {
+        if let (Some(log), Some(path)) = (&self.log_file, &self.config.log.file)
+            && let Err(problem) = log.reopen(path)
+        {
+            tracing::error!("{problem}; logging goes on in the file that is open");
+        }
+    }
+}
+
+/// The keys whose change a running program cannot follow.
+fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
+    let changed = [
+        ("bind", old.listen.bind != new.listen.bind),
+        ("port", old.listen.port != new.listen.port),
+        ("ssl", old.ssl.is_some() != new.ssl.is_some()),
+        ("loglevel", old.log.level != new.log.level),
+        ("logfile", old.log.file != new.log.file),
+    ];
+    changed.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key).collect()
+}
+
+fn identity(config: &Config) -> Result<Option<TlsIdentity>, String> {
+    config.ssl.as_ref().map(|ssl| ssl.load().map_err(|error| error.to_string())).transpose()
+}
+
+fn state(config: &Config, watch: Watch) -> ApiState {
+    ApiState {
+        watch,
+        groups: config.groups.clone(),
+        config: config.api.clone(),
+        writes: config.availability.writes,
+    }
+}
+
+/// What the API is bound with: it takes no request before the watcher is there.
+fn nothing_known_yet() -> Watch {
+    let (_, topology) = watch::channel(Arc::new(Topology::default()));
+    Watch::detached(topology)
+}
+
+/// Problems as the log takes them: one line each, without the source.
+fn short(error: &ConfigError) -> String {
+    match error {
+        ConfigError::NotFound => error.to_string(),
+        ConfigError::Problems(problems) => problems
+            .iter()
+            .map(|problem| problem.to_string().lines().next().unwrap_or_default().to_owned())
+            .collect::<Vec<_>>()
+            .join("\n"),
+    }
+}
+
+fn announce(config: &Config, server: &Server) {
+    let scheme = if config.ssl.is_some() { "https" } else { "http" };
+    let addresses: Vec<_> =
+        server.local_addrs().iter().map(|address| format!("{scheme}://{address}")).collect();
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        config = %config.path.display(),
+        api = addresses.join(" "),
+        "herdsman is up"
+    );
+    for (node, info) in &config.nodes {
+        tracing::info!(%node, endpoint = info.endpoint(), "watching");
+    }
+    for note in &config.notes {
+        tracing::warn!("{note}");
+    }
+}
+
+/// The signals the program listens for.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+/// What a signal asks for.
+enum Asked {
+    End(&'static str),
+    Reload,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) -> Asked {
+        tokio::select! {
+            _ = self.terminate.recv() => Asked::End("TERM"),
+            _ = self.interrupt.recv() => Asked::End("INT"),
+            _ = self.hang_up.recv() => Asked::Reload,
+        }
+    }
+
+    /// The next signal that asks us to end.
+    async fn end(&mut self) -> &'static str {
+        loop {
+            if let Asked::End(signal) = self.next().await {
+                return signal;
+            }
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! The sandbox on real servers.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests may panic")]
+
+mod cluster;
+mod proxies;

@@ -58,7 +58,7 @@ pub(crate) struct Cli {
 /// Options that every command takes.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Global {
-    /// Configuration file [default: $HERDSMAN_CONFIG, else herdsman.yml here or in /etc/herdsman]
+    /// Configuration file [default: $HERDSMAN_CONFIG, ./herdsman.yml, /etc/herdsman/…]
     #[arg(short, long, alias = "c", value_name = "FILE", global = true)]
     pub(crate) config: Option<PathBuf>,
 

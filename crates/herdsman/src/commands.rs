@@ -1,5 +1,13 @@
 //! The commands: each turns arguments into an exit code.
 
+use std::path::Path;
+use std::process::ExitCode;
+
+use crate::cli::{Cli, Command, ConfigFile};
+use crate::exit::{Exit, Failed};
+use crate::{logs, output};
+
+mod ask;
 pub(crate) mod check;
 pub(crate) mod completions;
 pub(crate) mod manual;
@@ -8,4 +16,62 @@ pub(crate) mod run;
 pub(crate) mod sandbox;
 pub(crate) mod status;
 
-mod ask;
+/// Does what the command line asks.
+pub(crate) async fn dispatch(cli: Cli) -> ExitCode {
+    let global = &cli.global;
+    let named = |file: &ConfigFile| file.file.clone().or_else(|| global.config.clone());
+    if cli.command.is_some() && cli.file.is_some() {
+        return finish(Err(Exit::Usage
+            .with("a file cannot come before a command; name it after, or with `-c FILE`")));
+    }
+    let runs = matches!(cli.command, None | Some(Command::Run(_)));
+    if global.debug
+        && !runs
+        && let Err(problem) = logs::start_bare(global.log_format)
+    {
+        return finish(Err(Exit::Usage.with(problem)));
+    }
+    let outcome = match cli.command {
+        None => match fallback(cli.file.as_deref(), global.config.as_deref()) {
+            Ok(file) => run::run(file, global).await,
+            Err(failed) => Err(failed),
+        },
+        Some(Command::Run(args)) => run::run(named(&args).as_deref(), global).await,
+        Some(Command::Check(args)) => check::run(&args, named(&args.file).as_deref()).await,
+        Some(Command::Status(args)) => status::run(&args, global).await,
+        Some(Command::Primary(args)) => primary::run(&args, global).await,
+        Some(Command::Sandbox(args)) => return sandbox::run(args).await,
+        Some(Command::Completions(args)) => completions::run(&args),
+        Some(Command::Manual(args)) => manual::run(&args),
+    };
+    finish(outcome)
+}
+
+/// The file to run with where no command was given.
+fn fallback<'a>(
+    file: Option<&'a Path>,
+    config: Option<&'a Path>,
+) -> Result<Option<&'a Path>, Failed> {
+    match (file, config) {
+        (Some(_), Some(_)) => {
+            Err(Exit::Usage.with("the configuration is named twice; name it once"))
+        }
+        (Some(file), None) if !file.exists() => Err(Exit::Usage.with(format!(
+            "`{}` is neither a command nor a file; see `herdsman --help`",
+            file.display()
+        ))),
+        (file, config) => Ok(file.or(config)),
+    }
+}
+
+fn finish(outcome: Result<Exit, Failed>) -> ExitCode {
+    match outcome {
+        Ok(exit) => exit.into(),
+        Err(Failed { exit, message }) => {
+            if !message.is_empty() {
+                output::note(&message);
+            }
+            exit.into()
+        }
+    }
+}

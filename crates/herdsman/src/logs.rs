@@ -41,6 +41,14 @@ pub(crate) fn start(
     Ok(file)
 }
 
+/// Starts a log of everything worth debugging, to standard error only: for commands that log nothing otherwise.
+///
+/// # Errors
+/// What is wrong with the filter.
+pub(crate) fn start_bare(format: LogFormat) -> Result<(), String> {
+    start(&LogConfig { level: Level::DEBUG, file: None }, true, format).map(|_no_file| ())
+}
+
 type BoxedLayer<S> = Box<dyn Layer<S> + Send + Sync>;
 
 fn layer<S, W>(format: LogFormat, ansi: bool, writer: W) -> BoxedLayer<S>
@@ -48,7 +56,11 @@ where
     S: tracing::Subscriber + for<'a> tracing_subscriber::registry::LookupSpan<'a>,
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let layer = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(ansi);
+    let layer = tracing_subscriber::fmt::layer()
+        .with_writer(writer)
+        .with_ansi(ansi)
+        // It would complain on standard error, which may be what cannot be written to.
+        .log_internal_errors(false);
     match format {
         LogFormat::Text => layer.with_target(false).boxed(),
         LogFormat::Json => layer.json().flatten_event(true).boxed(),

@@ -255,6 +255,15 @@ const NO_EFFECT: &[&str] = &[
     "tcp_user_timeout",
 ];
 
+impl ConninfoError {
+    fn without_value(mut self) -> Self {
+        if let Some((_, rest)) = self.problem.strip_prefix('`').and_then(|p| p.split_once('`')) {
+            self.problem = format!("the value{rest}");
+        }
+        self
+    }
+}
+
 /// `host:port` with the brackets IPv6 needs.
 pub(crate) fn endpoint(host: &str, port: u16) -> String {
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
@@ -280,7 +289,8 @@ impl FromStr for Conninfo {
     type Err = ConninfoError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::from_pairs(parse::pairs(text)?)
+        // In a string, a piece of a badly escaped password can end up as any other value: none is shown.
+        Self::from_pairs(parse::pairs(text)?).map_err(ConninfoError::without_value)
     }
 }
 
@@ -371,6 +381,18 @@ mod tests {
                 .to_string()
                 .contains("`bogus` is not a mode")
         );
+    }
+
+    #[test]
+    fn a_badly_escaped_password_is_not_shown_by_the_error_it_causes() {
+        for text in [
+            "postgres://u:secret/x@h/db",
+            "password=top secret host=a",
+            "postgres://u:p@h/?sslmode=secret",
+        ] {
+            let error = text.parse::<Conninfo>().unwrap_err().to_string();
+            assert!(!error.contains("secret"), "{error}");
+        }
     }
 
     #[test]

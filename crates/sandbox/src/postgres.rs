@@ -101,7 +101,9 @@ impl Search {
                 }
                 Ok(found) => searched.push(format!("{} (is {})", folder.display(), found.major)),
                 Err(Unusable::Absent) => searched.push(folder.display().to_string()),
-                Err(Unusable::Because(reason)) => searched.push(format!("{} ({reason})", folder.display())),
+                Err(Unusable::Because(reason)) => {
+                    searched.push(format!("{} ({reason})", folder.display()));
+                }
             }
         }
         let wanted = self.major.map(|major| format!("{major} ")).unwrap_or_default();
@@ -131,6 +133,7 @@ enum Unusable {
 }
 
 fn inspect(folder: &Path) -> Result<PgBinaries, Unusable> {
+    let because = Unusable::Because;
     let postgres = folder.join("postgres");
     let initdb = folder.join("initdb");
     if !postgres.is_file() || !initdb.is_file() {
@@ -139,21 +142,21 @@ fn inspect(folder: &Path) -> Result<PgBinaries, Unusable> {
     if rustix::process::geteuid().is_root()
         && let Some(closed) = account::closed_to_others(folder)
     {
-        return Err(format!(
-            "out of reach for the user the servers run as: {} is closed to others",
-            closed.display()
-        ));
+        let closed = closed.display();
+        return Err(because(format!(
+            "out of reach for the servers' user: {closed} is closed to others"
+        )));
     }
     let output = Command::new(&postgres)
         .arg("--version")
         .env("LC_ALL", "C")
         .output()
-        .map_err(|error| format!("does not run: {error}"))?;
+        .map_err(|error| because(format!("does not run: {error}")))?;
     let text = String::from_utf8_lossy(&output.stdout);
     let (version, major) =
-        parse_version(&text).ok_or_else(|| "does not tell its version".to_owned())?;
+        parse_version(&text).ok_or_else(|| because("does not tell its version".to_owned()))?;
     if major < OLDEST_MAJOR {
-        return Err(format!("is {major}, too old"));
+        return Err(because(format!("is {major}, too old")));
     }
     let optional = |name: &str| Some(folder.join(name)).filter(|path| path.is_file());
     Ok(PgBinaries {

@@ -186,10 +186,15 @@ fn command_line(pid: i32) -> Vec<String> {
         .unwrap_or_default()
 }
 
-/// The title is asked for too: somebody's shell may stand in the folder.
+/// The program is asked for too: somebody's shell may stand in the folder. A backend has a title in place of a command
+/// line; the server `initdb` runs has the folder in its environment only.
 fn is_backend_in(pid: i32, data: &Path) -> bool {
+    let is_server = |first: &String| {
+        first.starts_with("postgres")
+            || Path::new(first).file_name().is_some_and(|name| name == "postgres")
+    };
     fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|folder| folder == data)
-        && command_line(pid).first().is_some_and(|title| title.starts_with("postgres"))
+        && command_line(pid).first().is_some_and(is_server)
 }
 
 #[cfg(test)]

@@ -18,6 +18,8 @@ mod view;
 mod scenarios;
 #[cfg(test)]
 mod simulation;
+#[cfg(test)]
+mod world;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -80,6 +82,7 @@ impl Judge {
             .into_iter()
             .map(|(name, addresses)| (name, NodeState { addresses, ..NodeState::default() }))
             .collect();
+        let memory = memory.of_cluster(config.system_id);
         Self {
             config,
             rules: Rules::ALL,
@@ -114,6 +117,8 @@ impl Judge {
             })
             .collect();
         (self.config, self.pin_until) = (config, pin_until);
+        self.memory = std::mem::take(&mut self.memory).of_cluster(self.config.system_id);
+        self.memory.claims.retain(|name, _| self.nodes.contains_key(name));
     }
 
     /// Learns the addresses a node's host name stands for.
@@ -133,9 +138,8 @@ impl Judge {
         state.tried = true;
         let up = match sighting {
             Sighting::Seen(evidence) => {
-                if evidence.in_recovery
-                    && self.memory.system_id.is_none_or(|id| id == evidence.system_id)
-                {
+                let ours = config.system_id.or(self.memory.system_id);
+                if evidence.in_recovery && ours.is_none_or(|id| id == evidence.system_id) {
                     self.memory.fences.remove(node);
                     self.memory.standbys.insert(node.clone());
                 }
@@ -148,8 +152,9 @@ impl Judge {
             Sighting::Missed(error) => {
                 state.error = Some(error);
                 state.misses = state.misses.saturating_add(1);
-                state.streak = 0;
-                state.up && (state.misses < config.unhealthy_checks || !rules.lease)
+                let up = state.up && (state.misses < config.unhealthy_checks || !rules.lease);
+                state.streak = if up { state.streak } else { 0 };
+                up
             }
             Sighting::Gone(error) => {
                 state.error = Some(error);
@@ -233,7 +238,7 @@ impl Judge {
         let stances = attest::stances(&live, &addresses);
         self.note_detached(&stances, now);
         self.note_claims(&live, now);
-        self.note_incumbent(nodes, &live, &stances);
+        self.note_incumbent(nodes, &live, &stances, now);
 
         let scene = Scene {
             now,
@@ -256,14 +261,14 @@ impl Judge {
         if let Verdict::Primary { node, timeline, .. } = &verdict {
             let stepped_down = |n: &NodeName| live.get(n).is_some_and(|e| e.in_recovery);
             let in_recovery = self.memory.incumbent.as_ref().is_some_and(|i| stepped_down(&i.node));
-            self.memory.accept(node, *timeline, in_recovery);
+            self.memory.accept(node, *timeline, in_recovery, now);
             self.memory.system_id = self.memory.system_id.or(cluster);
             for name in fence {
                 if let Some(evidence) = live.get(&name) {
                     self.memory.fences.insert(name, evidence.timeline);
                 }
             }
-            self.note_incumbent(nodes, &live, &stances);
+            self.note_incumbent(nodes, &live, &stances, now);
         }
         self.topology(nodes, now, verdict, &stances, cluster)
     }
@@ -320,8 +325,13 @@ impl Judge {
         for (&name, evidence) in live {
             if evidence.in_recovery {
                 self.memory.claims.remove(name);
-            } else {
-                self.memory.claims.entry(name.clone()).or_insert(now);
+                continue;
+            }
+            let Evidence { timeline, lsn, .. } = **evidence;
+            let seen = memory::FirstClaim { since: now, timeline, lsn };
+            let first = self.memory.claims.entry(name.clone()).or_insert(seen);
+            if first.timeline != timeline {
+                *first = seen;
             }
         }
     }
@@ -332,7 +342,9 @@ impl Judge {
         nodes: &BTreeMap<NodeName, NodeState>,
         live: &Live<'_>,
         stances: &BTreeMap<NodeName, Stance>,
+        now: Moment,
     ) {
+        let lease = self.config.lease();
         let Some(incumbent) = &mut self.memory.incumbent else { return };
         let Some(evidence) = live.get(&incumbent.node) else { return };
         if evidence.in_recovery || evidence.timeline != incumbent.timeline {
@@ -341,12 +353,16 @@ impl Judge {
         let seen_at =
             |name: &NodeName| nodes.get(name).and_then(|s| s.evidence.as_ref()).map(|(at, _)| *at);
         let Some(at) = seen_at(&incumbent.node) else { return };
+        if at.since(incumbent.seen) > lease || !attest::accounts_for_all(live, stances) {
+            incumbent.unaccounted = now;
+        }
         incumbent.flushed = incumbent.flushed.max(evidence.lsn);
         incumbent.seen = incumbent.seen.max(at);
         for standby in stances.keys() {
             if attest::root(standby, stances) == Some(&incumbent.node) {
                 let at = seen_at(standby).map_or(at, |own| own.min(at));
-                let attachment = memory::Attachment { timeline: incumbent.timeline, at };
+                let (timeline, flushed) = (incumbent.timeline, incumbent.flushed);
+                let attachment = memory::Attachment { timeline, at, flushed };
                 self.memory.attachments.insert(standby.clone(), attachment);
                 self.memory.standbys.insert(standby.clone());
             }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use herdsman_api::Groups;
 use herdsman_node::{NodeName, Role};
 use herdsman_watch::{Topology, Verdict, Watch, Watcher, Why};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::cli::{AskArgs, Global};
 use crate::client::{Endpoint, Trust};
@@ -19,9 +19,10 @@ const PATH: &str = "/v2/topology";
 /// How often a topology that has not settled is looked at again.
 const GLANCE: Duration = Duration::from_millis(20);
 
-/// What was told.
-#[derive(Debug)]
+/// What was told, in the shape of the API's document.
+#[derive(Debug, Serialize)]
 pub(super) struct Told {
+    #[serde(flatten)]
     pub(super) topology: Topology,
     pub(super) groups: Groups,
 }

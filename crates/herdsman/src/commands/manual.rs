@@ -37,13 +37,39 @@ fn write_all(command: &clap::Command, dir: &Path, main: bool) -> io::Result<()> 
 }
 
 fn page(command: &clap::Command, main: bool) -> io::Result<Vec<u8>> {
-    let man = Man::new(command.clone()).manual("Herdsman");
+    let man = Man::new(command.clone())
+        .source(concat!("herdsman ", env!("CARGO_PKG_VERSION")))
+        .manual("Herdsman");
     let mut page = Vec::new();
-    man.render(&mut page)?;
+    man.render_title(&mut page)?;
+    man.render_name_section(&mut page)?;
+    man.render_synopsis_section(&mut page)?;
+    man.render_description_section(&mut page)?;
+    man.render_options_section(&mut page)?;
+    if command.has_subcommands() {
+        man.render_subcommands_section(&mut page)?;
+    }
+    if let Some(text) = command.get_after_help() {
+        as_written(&text.to_string()).to_writer(&mut page)?;
+    }
     if main {
         closing_sections().to_writer(&mut page)?;
     }
     Ok(page)
+}
+
+/// The end of a help text: examples, whose lines must not be joined, and notes.
+fn as_written(text: &str) -> Roff {
+    let mut roff = Roff::new();
+    let (title, text) = match text.strip_prefix("Examples:\n") {
+        Some(examples) => ("EXAMPLES", examples),
+        None => ("NOTES", text),
+    };
+    roff.control("SH", [title]);
+    roff.control("nf", []);
+    roff.text([roman(text)]);
+    roff.control("fi", []);
+    roff
 }
 
 /// What the main page tells besides the options.

@@ -140,7 +140,7 @@ pub(crate) async fn run(args: SandboxArgs) -> ExitCode {
     match act(&dir, args.action).await {
         Ok(()) => Exit::Success.into(),
         Err(error) => {
-            output::note(&format!("sandbox: {}", error.one_line()));
+            output::note(&error.one_line());
             Exit::Failure.into()
         }
     }

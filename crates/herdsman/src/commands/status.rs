@@ -89,7 +89,7 @@ async fn keep_showing(source: &Source, first: Told, json: bool) -> Result<Exit, 
 fn shown(told: &Told, json: bool) -> String {
     if json {
         // One line per topology is what a program reading `--watch --json` can take apart.
-        return serde_json::to_string(&told.topology).unwrap_or_default();
+        return serde_json::to_string(told).unwrap_or_default();
     }
     format!("{}\n\n{}", clean(&told.topology.verdict.to_string()), table::of(&told.topology))
 }

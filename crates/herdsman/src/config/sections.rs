@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use herdsman_api::{Groups, Listen, Ssl, SslError};
 use herdsman_node::{NodeName, Tls, TlsError};
@@ -138,7 +138,25 @@ impl Reading<'_> {
             }
         };
         let file = self.section::<String>("logfile").filter(|file| !file.is_empty());
-        Some(LogConfig { level, file: file.map(PathBuf::from) })
+        let file = file.map(PathBuf::from);
+        if let (Some(file), Depth::Full) = (&file, self.depth) {
+            self.log_folder(file);
+        }
+        Some(LogConfig { level, file })
+    }
+
+    /// Opening the file would create it, which a check must not; most mistakes show without.
+    fn log_folder(&mut self, file: &Path) {
+        let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+        if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+            let message = format!(
+                "`logfile`: {} is not a directory, expected a file in one that exists",
+                quoted(&folder.display().to_string())
+            );
+            self.problem_at(&["logfile"], message);
+        } else if file.is_dir() {
+            self.problem_at(&["logfile"], "`logfile` is a directory, expected a file");
+        }
     }
 
     pub(super) fn watch(&mut self) -> WatchConfig {

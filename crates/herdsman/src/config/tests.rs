@@ -66,7 +66,7 @@ fn what_is_no_map_of_known_sections_is_refused() {
 }
 
 #[test]
-fn hosts_that_cannot_be_connected_to_are_refused() {
+fn hosts_with_wrong_keys_are_refused() {
     check(
         "hosts:\n  a/b: {host: a}\n",
         "2:3: `a/b` cannot name a node; use 1 to 255 printable characters without `/`, `?` and `#`, which would not survive in a URL",
@@ -108,6 +108,26 @@ fn hosts_that_cannot_be_connected_to_are_refused() {
         "2:17: `hosts.a.we ird`: is neither a libpq parameter nor the name of a server setting",
     );
     check(
+        "hosts:\n  a: {host: a, sslmode: verify-full, sslrootcert: /nonexistent.pem}\n",
+        "2:51: `hosts.a.sslrootcert`: failed to read sslrootcert from `/nonexistent.pem`: I/O error: No such file or directory (os error 2)",
+    );
+    check(
+        "hosts:\n  a: {host: a, sslmode: verify-full}\n",
+        "2:25: `hosts.a.sslmode`: sslmode verify-full needs trusted certificates; set `sslrootcert` to the file that holds them",
+    );
+    check(
+        "hosts:\n  a: {host: a, sslmode: require, sslcert: /nonexistent.crt, sslkey: /nonexistent.key}\n",
+        "2:43: `hosts.a.sslcert`: failed to read sslcert from `/nonexistent.crt`: I/O error: No such file or directory (os error 2)",
+    );
+    check(
+        "hosts:\n  a: &b {port: x}\n  c: *b\n",
+        "2:16: `hosts.a.port`: `x` is not a port; expected 1 to 65535",
+    );
+}
+
+#[test]
+fn passwords_that_cannot_be_had_are_refused() {
+    check(
         "hosts:\n  a: {password: s3cret, b64password: czNjcmV0}\n",
         "2:38: `hosts.a.b64password`: the password is given twice, expected either `password` or `b64password`",
     );
@@ -135,6 +155,10 @@ fn hosts_that_cannot_be_connected_to_are_refused() {
         "hosts:\n  a:\n    password_file: /nonexistent\n",
         "3:20: `hosts.a.password_file`: the file `/nonexistent` cannot be read: No such file or directory (os error 2)",
     );
+}
+
+#[test]
+fn broken_connection_strings_are_refused_without_repeating_them() {
     check(
         "hosts:\n  a: host=a pass s3cret\n",
         "2:6: `hosts.a`: this connection string has something that is not KEY=VALUE, expected `host=… port=…` with blanks in values quoted, or postgres://…",
@@ -154,22 +178,6 @@ fn hosts_that_cannot_be_connected_to_are_refused() {
     check(
         "hosts:\n  a: host=a s3cret\n",
         "2:6: `hosts.a`: this connection string has something that is not KEY=VALUE, expected `host=… port=…` with blanks in values quoted, or postgres://…",
-    );
-    check(
-        "hosts:\n  a: {host: a, sslmode: verify-full, sslrootcert: /nonexistent.pem}\n",
-        "2:51: `hosts.a.sslrootcert`: failed to read sslrootcert from `/nonexistent.pem`: I/O error: No such file or directory (os error 2)",
-    );
-    check(
-        "hosts:\n  a: {host: a, sslmode: verify-full}\n",
-        "2:25: `hosts.a.sslmode`: sslmode verify-full needs trusted certificates; set `sslrootcert` to the file that holds them",
-    );
-    check(
-        "hosts:\n  a: {host: a, sslmode: require, sslcert: /nonexistent.crt, sslkey: /nonexistent.key}\n",
-        "2:43: `hosts.a.sslcert`: failed to read sslcert from `/nonexistent.crt`: I/O error: No such file or directory (os error 2)",
-    );
-    check(
-        "hosts:\n  a: &b {port: x}\n  c: *b\n",
-        "2:16: `hosts.a.port`: `x` is not a port; expected 1 to 65535",
     );
 }
 
@@ -223,7 +231,7 @@ fn groups_and_certificates_are_checked() {
 }
 
 #[test]
-fn the_watch_section_is_checked() {
+fn values_of_the_watch_section_are_checked() {
     below("watch: fast\n", "4:8: `watch` is `fast`, expected a map of keys and values");
     below(
         "watch:\n  interval: 5x\n",
@@ -258,6 +266,14 @@ fn the_watch_section_is_checked() {
         "watch:\n  healthy_checks: many\n",
         "5:19: `watch.healthy_checks` is `many`, expected a whole number from 0 to 4294967295",
     );
+    below(
+        "watch:\n  quorum:\n",
+        "5:3: `watch.quorum` is empty, expected auto, majority, any or none",
+    );
+}
+
+#[test]
+fn nested_keys_of_the_watch_section_are_checked() {
     below(
         "watch:\n  max_lag: {bytes: -1}\n",
         "5:20: `watch.max_lag.bytes` is `-1`, expected a whole number, 0 or more",
@@ -294,10 +310,6 @@ fn the_watch_section_is_checked() {
     below(
         "watch:\n  system_id: x\n",
         "5:14: `watch.system_id`: `x` is not a system identifier; expected the number `pg_controldata` prints, such as 7431982345678901234",
-    );
-    below(
-        "watch:\n  quorum:\n",
-        "5:3: `watch.quorum` is empty, expected auto, majority, any or none",
     );
     below(
         "watch:\n  state_file: {}\n",

@@ -27,7 +27,12 @@ fn keywords(text: &str) -> Result<BTreeMap<String, String>, ConninfoError> {
         }
         while chars.next_if(|c| c.is_whitespace()).is_some() {}
         if chars.next() != Some('=') {
-            return Err(wrong(&key, "has no `=` and value"));
+            // Not shown: an unquoted blank in a password makes its second half look like a keyword.
+            let problem = format!(
+                "word {} has no `=` and value; values with blanks need quotes",
+                pairs.len() + 1
+            );
+            return Err(wrong("connection string", &problem));
         }
         while chars.next_if(|c| c.is_whitespace()).is_some() {}
         let quoted = chars.next_if_eq(&'\'').is_some();
@@ -72,8 +77,9 @@ fn uri(rest: &str) -> Result<BTreeMap<String, String>, ConninfoError> {
     pairs.insert("port".to_owned(), decode("port", port)?);
     pairs.insert("dbname".to_owned(), decode("dbname", path)?);
     for pair in query.split('&').filter(|p| !p.is_empty()) {
-        let (key, value) =
-            pair.split_once('=').ok_or_else(|| wrong(pair, "has no `=` and value"))?;
+        let (key, value) = pair.split_once('=').ok_or_else(|| {
+            wrong("connection string", "has a part after `?` without `=` and value")
+        })?;
         let key = decode(key, key)?;
         let value = decode(&key, value)?;
         match key.as_str() {

@@ -55,6 +55,14 @@ pub(super) fn root<'a>(
     None
 }
 
+/// Whether every follower that the live nodes list is a live node of ours, so that nobody else can be following.
+pub(super) fn accounts_for_all(live: &Live<'_>, stances: &BTreeMap<NodeName, Stance>) -> bool {
+    let listed: usize =
+        live.values().map(|e| e.senders.iter().filter(|s| s.replayed.is_some()).count()).sum();
+    let known = stances.values().filter(|stance| matches!(stance, Stance::Follows(_))).count();
+    listed <= known && !live.values().any(|evidence| evidence.blind)
+}
+
 fn stance(
     name: &NodeName,
     evidence: &Evidence,

@@ -6,10 +6,10 @@
 
 use std::collections::BTreeMap;
 
-use herdsman_node::{NodeName, Timeline};
+use herdsman_node::{Lsn, NodeName, Timeline};
 
 use super::attest::{self, Live, Stance};
-use super::memory::{Incumbent, Memory};
+use super::memory::{FirstClaim, Incumbent, Memory};
 use super::rules::Rules;
 use crate::Moment;
 use crate::config::{LostStandbys, Quorum, SplitBrain, WatchConfig};
@@ -99,11 +99,14 @@ impl<'a> Scene<'a> {
         self.rules.fence && self.memory.fences.contains_key(name)
     }
 
-    /// A fenced node that came back while nobody looked: on a timeline newer than any accepted, with every other live
-    /// node behind it, and enough of them.
+    /// A fenced node that came back while nobody looked: on a timeline newer than any accepted, with every live standby
+    /// behind it, and enough of them. It was in recovery if its own timeline is newer than when it was fenced; else no
+    /// other node may claim either.
     fn is_redeemed(&self, name: &NodeName, evidence: &Evidence) -> bool {
         let newer = self.memory.incumbent.as_ref().is_none_or(|i| evidence.timeline > i.timeline);
-        let (behind, others) = (self.behind(name), self.live.len() - 1);
+        let promoted = self.memory.fences.get(name).is_some_and(|t| evidence.timeline > *t);
+        let others = if promoted { self.stances.len() } else { self.live.len() - 1 };
+        let behind = self.behind(name);
         newer && others > 0 && behind == others && 1 + behind >= self.quorum().max(2)
     }
 
@@ -195,11 +198,8 @@ impl<'a> Scene<'a> {
             .iter()
             .copied()
             .partition(|(n, e)| **n == incumbent.node && e.timeline == incumbent.timeline);
-        // A node that was never a standby here cannot have taken over: a restored copy, a stray.
-        let (known, intruders): (Vec<Claim<'a>>, Vec<Claim<'a>>) =
-            challengers.iter().copied().partition(|(n, _)| {
-                !self.rules.witness || **n == incumbent.node || self.memory.standbys.contains(*n)
-            });
+        let (intruders, known): (Vec<Claim<'a>>, Vec<Claim<'a>>) =
+            challengers.iter().copied().partition(|(n, _)| self.is_intruder(incumbent, n));
         let (proven, unproven): (Vec<Claim<'a>>, Vec<Claim<'a>>) =
             known.iter().copied().partition(|claim| self.is_witnessed(incumbent, *claim));
 
@@ -214,7 +214,8 @@ impl<'a> Scene<'a> {
             decision.fence = intruders.iter().map(|c| c.0.clone()).collect();
             return decision;
         }
-        if !challengers.is_empty()
+        if claims.len() > 1
+            && !challengers.is_empty()
             && let Some(decision) = self.unanimous(claims)
         {
             return decision;
@@ -224,6 +225,7 @@ impl<'a> Scene<'a> {
             ([claim], _)
                 if known.is_empty()
                     && self.behind(claim.0) > 0
+                    && self.moved_on(claim.1).is_empty()
                     && self.objectors(claim.0).is_empty() =>
             {
                 let reason = "its standbys follow it, and the other claimant was never one of them"
@@ -241,6 +243,9 @@ impl<'a> Scene<'a> {
     /// The incumbent, and nobody else claims.
     fn uncontested(&self, claim: Claim<'a>) -> Decision {
         let behind = self.behind(claim.0);
+        if let Some(decision) = self.overtaken(claim) {
+            return decision;
+        }
         if 1 + behind >= self.quorum() && self.objectors(claim.0).is_empty() {
             return accept(claim.0, claim.1, Proof::Attested, self.attestation(behind));
         }
@@ -255,13 +260,14 @@ impl<'a> Scene<'a> {
 
     /// The incumbent is gone; one former standby claims without its promotion having been witnessed.
     fn successor(&self, incumbent: &Incumbent, claim: Claim<'a>) -> Decision {
-        let (name, evidence) = claim;
-        if self.rules.keep_writes && self.behind(name) == 0 && self.lost(incumbent, evidence) > 0 {
-            let bytes = self.lost(incumbent, evidence);
+        let name = claim.0;
+        if self.rules.keep_writes
+            && self.behind(name) == 0
+            && let Some(loss) = self.loss(incumbent, claim)
+        {
             let reason = format!(
-                "{name} was promoted without {bytes} bytes that {} had written; pin {name} (watch.pin) to accept the loss, \
-                 or let another node follow it",
-                incumbent.node
+                "{name} was promoted without {loss}; pin {name} (watch.pin) to accept the loss, or let another node \
+                 follow it"
             );
             return none(Why::LostWrites, reason);
         }
@@ -273,6 +279,9 @@ impl<'a> Scene<'a> {
     fn attested(&self, (name, evidence): Claim<'a>, needed: usize) -> Decision {
         if !self.rules.attest {
             return accept(name, evidence, Proof::Attested, self.attestation(self.behind(name)));
+        }
+        if let Some(decision) = self.overtaken((name, evidence)) {
+            return decision;
         }
         let objectors = self.objectors(name);
         if !objectors.is_empty() {
@@ -316,32 +325,93 @@ impl<'a> Scene<'a> {
         Some(decision)
     }
 
-    /// Whether the claimant followed the incumbent until just before it was promoted, and lost nothing.
-    fn is_witnessed(&self, incumbent: &Incumbent, (name, evidence): Claim<'_>) -> bool {
+    /// Whether the claimant followed the incumbent until just before it was promoted, lost nothing, and is the only one.
+    fn is_witnessed(&self, incumbent: &Incumbent, claim: Claim<'_>) -> bool {
+        let (name, evidence) = claim;
         if !self.rules.witness {
             return true;
         }
         let Some(attachment) = self.memory.attachments.get(name) else { return false };
-        let claimed = self.memory.claims.get(name).copied().unwrap_or(self.now);
-        // A primary that died an hour before its standby was promoted acknowledged nothing in that hour.
-        let latest = claimed.min(incumbent.seen);
-        let recent = attachment.at + self.config.witness_window >= latest;
+        let recent =
+            attachment.at + self.config.witness_window >= self.latest(incumbent, name);
         let branched =
             attachment.timeline == incumbent.timeline && evidence.timeline > incumbent.timeline;
-        recent && branched && (!self.rules.keep_writes || self.lost(incumbent, evidence) == 0)
+        let complete = !self.rules.keep_writes || self.loss(incumbent, claim).is_none();
+        recent
+            && branched
+            && complete
+            && self.silent_rival(claim).is_none()
+            && self.moved_on(evidence).is_empty()
     }
 
-    /// How many bytes that the incumbent had flushed the claimant does not have, as far as can be seen.
-    fn lost(&self, incumbent: &Incumbent, evidence: &Evidence) -> u64 {
-        let reached = evidence.left(incumbent.timeline).unwrap_or(evidence.lsn);
-        incumbent.flushed.bytes_after(reached)
+    /// Another standby that was seen promoted to the same timeline or a later one, and does not answer now: its silence
+    /// proves nothing.
+    fn silent_rival(&self, (name, evidence): Claim<'_>) -> Option<&NodeName> {
+        let rival = |(other, first): &(&NodeName, &FirstClaim)| {
+            *other != name
+                && first.timeline >= evidence.timeline
+                && self.memory.standbys.contains(*other)
+                && !self.live.contains_key(*other)
+        };
+        self.memory.claims.iter().find(rival).map(|(other, _)| other)
+    }
+
+    /// A node that cannot have taken over, because it never followed here: a restored copy, a stray.
+    ///
+    /// It must have turned up after we had known all followers of the incumbent for a while; a claimant from before
+    /// that may be a promotion that was not seen.
+    fn is_intruder(&self, incumbent: &Incumbent, name: &NodeName) -> bool {
+        let claimed = self.memory.claims.get(name).map_or(self.now, |first| first.since);
+        self.rules.witness
+            && *name != incumbent.node
+            && !self.memory.standbys.contains(name)
+            && claimed > incumbent.unaccounted + self.config.witness_window
+    }
+
+    /// What the incumbent had written and the claimant does not have, as far as can be seen, in words.
+    fn loss(&self, incumbent: &Incumbent, (name, evidence): Claim<'_>) -> Option<String> {
+        let (node, timeline) = (&incumbent.node, incumbent.timeline);
+        // Where history may not be read, later writes of the claimant must not hide what it lacked at first.
+        let first = self.memory.claims.get(name).map_or(evidence.lsn, |first| first.lsn);
+        let reached = match evidence.left(timeline) {
+            Some(fork) => fork,
+            None if (evidence.timeline == timeline && name != node)
+                || !evidence.branches.is_empty() => {
+                return Some(format!("timeline {timeline} as {node} wrote it"));
+            }
+            None => first.min(evidence.lsn),
+        };
+        let bytes = self.owed(incumbent, name).bytes_after(reached);
+        (bytes > 0).then(|| format!("{bytes} bytes that {node} had written"))
+    }
+
+    /// How far the incumbent had got when this standby was last seen following it.
+    ///
+    /// What the incumbent wrote in the moment between its standby's leaving and our seeing the promotion cannot be on
+    /// the standby: no asynchronous promotion beside a working primary would ever be complete. What it wrote for longer
+    /// than that is a loss.
+    fn owed(&self, incumbent: &Incumbent, name: &NodeName) -> Lsn {
+        let latest = self.latest(incumbent, name);
+        let attachment = self.memory.attachments.get(name);
+        let prompt = attachment.filter(|a| a.at + self.config.lease() >= latest);
+        prompt.map_or(incumbent.flushed, |attachment| attachment.flushed)
+    }
+
+    /// Until when the standby could have followed: its claim, or the death of a primary that died before.
+    ///
+    /// A primary that died an hour before its standby was promoted acknowledged nothing in that hour.
+    fn latest(&self, incumbent: &Incumbent, name: &NodeName) -> Moment {
+        let claimed = self.memory.claims.get(name).map_or(self.now, |first| first.since);
+        claimed.min(incumbent.seen)
     }
 
     fn what_is_missing(&self, incumbent: &Incumbent, challengers: &[Claim<'_>]) -> String {
-        let why = |&(name, e): &Claim<'_>| {
-            let lost = self.lost(incumbent, e);
-            if lost > 0 {
-                format!("{name} lacks {lost} bytes that {} had written", incumbent.node)
+        let why = |claim: &Claim<'_>| {
+            let name = claim.0;
+            if let Some(loss) = self.loss(incumbent, *claim) {
+                format!("{name} lacks {loss}")
+            } else if let Some(rival) = self.silent_rival(*claim) {
+                format!("{rival}, which does not answer now, was promoted as {name} was")
             } else {
                 format!("{name} was not seen following {} until its promotion", incumbent.node)
             }
@@ -352,6 +422,28 @@ impl<'a> Scene<'a> {
             true => "several promotions were seen, and only one can be true".to_owned(),
             false => missing.join("; "),
         }
+    }
+
+    /// The refusal of a claimant whose timeline was left: by a primary that we do not see, or do not trust.
+    fn overtaken(&self, (name, evidence): Claim<'_>) -> Option<Decision> {
+        let moved_on = self.moved_on(evidence);
+        let reason = format!(
+            "{name} claims timeline {}, but {} already received a newer one",
+            evidence.timeline,
+            list(&moved_on)
+        );
+        (!moved_on.is_empty()).then(|| none(Why::Unattested, reason))
+    }
+
+    /// Live standbys that receive a newer timeline than this claimant writes, or came to one after following the
+    /// incumbent.
+    fn moved_on(&self, claimant: &Evidence) -> Vec<NodeName> {
+        let moved_on = |name: &NodeName, e: &Evidence| {
+            let receives = e.blind || e.receiver.as_ref().is_some_and(|r| r.streaming);
+            let newer = e.in_recovery && e.timeline > claimant.timeline;
+            newer && (receives || self.memory.attachments.contains_key(name))
+        };
+        self.live.iter().filter(|(n, e)| moved_on(n, e)).map(|(&n, _)| n.clone()).collect()
     }
 
     /// Standbys at the end of whose chain `name` stands; those we may not ask count as behind it.

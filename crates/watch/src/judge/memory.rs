@@ -23,9 +23,9 @@ pub(crate) struct Memory {
     /// When each standby was last seen following the incumbent. Not kept over a restart: nobody watched meanwhile.
     #[serde(skip)]
     pub(crate) attachments: BTreeMap<NodeName, Attachment>,
-    /// Since when each node has claimed to be primary without having been accepted.
+    /// What each node that accepts writes, and has not been seen in recovery since, was first seen to claim.
     #[serde(skip)]
-    pub(crate) claims: BTreeMap<NodeName, Moment>,
+    pub(crate) claims: BTreeMap<NodeName, FirstClaim>,
 }
 
 /// The last primary accepted.
@@ -38,6 +38,9 @@ pub(crate) struct Incumbent {
     /// When it was last seen writing this timeline.
     #[serde(skip)]
     pub(crate) seen: Moment,
+    /// When a node that we had not seen in recovery could last have been following it.
+    #[serde(skip)]
+    pub(crate) unaccounted: Moment,
 }
 
 /// A standby seen following the incumbent, both sides saying so.
@@ -45,9 +48,25 @@ pub(crate) struct Incumbent {
 pub(crate) struct Attachment {
     pub(crate) timeline: Timeline,
     pub(crate) at: Moment,
+    /// How far the incumbent had got then.
+    pub(crate) flushed: Lsn,
+}
+
+/// A claim as it was when first seen.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct FirstClaim {
+    pub(crate) since: Moment,
+    pub(crate) timeline: Timeline,
+    pub(crate) lsn: Lsn,
 }
 
 impl Memory {
+    /// What of it holds for the configured cluster: of another one only the term, which never shrinks.
+    pub(crate) fn of_cluster(self, configured: Option<SystemId>) -> Self {
+        let same = configured.is_none() || self.system_id.is_none() || configured == self.system_id;
+        if same { self } else { Self { term: self.term, ..Self::default() } }
+    }
+
     /// Whether it differs from what was last saved in more than the position of a primary at work.
     pub(crate) fn is_worth_saving_over(&self, saved: &Self) -> bool {
         let who = |memory: &Self| memory.incumbent.as_ref().map(|i| (i.node.clone(), i.timeline));
@@ -61,7 +80,13 @@ impl Memory {
     /// Takes `node` as the primary and fences whoever it takes over from.
     ///
     /// `in_recovery` tells whether the outgoing primary has been seen to have stepped down, so that it needs no fence.
-    pub(crate) fn accept(&mut self, node: &NodeName, timeline: Timeline, in_recovery: bool) {
+    pub(crate) fn accept(
+        &mut self,
+        node: &NodeName,
+        timeline: Timeline,
+        in_recovery: bool,
+        now: Moment,
+    ) {
         let same =
             self.incumbent.as_ref().is_some_and(|i| i.node == *node && i.timeline == timeline);
         if same {
@@ -78,6 +103,7 @@ impl Memory {
             timeline,
             flushed: Lsn::default(),
             seen: Moment::default(),
+            unaccounted: now,
         });
     }
 }

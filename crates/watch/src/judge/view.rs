@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use herdsman_node::{NodeName, Role, SystemId};
 
-use super::attest::Stance;
+use super::attest::{self, Stance};
 use super::{Judge, NodeState};
 use crate::Moment;
 use crate::config::SplitBrain;
@@ -134,8 +134,11 @@ impl Look<'_> {
                     .push(format!("it is {bytes} bytes and {seconds:.1} s behind (watch.max_lag)"));
             }
         }
-        if let Some(obstacle) = self.divergence(name, evidence) {
-            obstacles.push(obstacle);
+        obstacles.extend(self.divergence(name, evidence));
+        if let (Some(root), Some(incumbent)) = (attest::root(name, self.stances), incumbent)
+            && *root != incumbent.node
+        {
+            obstacles.push(format!("it follows {root}, which is not the proven primary"));
         }
         match self.verdict {
             Verdict::SplitBrain { .. } if !self.judge.memory.attachments.contains_key(name) => {

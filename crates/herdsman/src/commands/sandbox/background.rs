@@ -178,7 +178,7 @@ async fn listen(child: &mut Child, log: &Path) -> Result<(), SandboxError> {
 fn clear(dir: &Path, existed: bool) {
     if herdsman_sandbox::is_sandbox(dir) {
         if let Err(error) = supervisor::destroy(dir) {
-            output::note(&format!("sandbox: {}", error.one_line()));
+            output::note(&error.one_line());
         }
         return;
     }
@@ -186,7 +186,7 @@ fn clear(dir: &Path, existed: bool) {
     let folder_gone = if existed { Ok(()) } else { fs::remove_dir(dir) };
     for error in [log_gone, folder_gone].into_iter().filter_map(Result::err) {
         if error.kind() != io::ErrorKind::NotFound {
-            output::note(&format!("sandbox: cannot clear {}: {error}", dir.display()));
+            output::note(&format!("cannot clear {}: {error}", dir.display()));
         }
     }
 }

@@ -29,7 +29,11 @@ pub(super) fn of(topology: &Topology) -> String {
     for (name, view) in nodes {
         table.add_row(row(name, view));
     }
-    let table: Vec<_> = table.lines().map(|line| line.trim().to_owned()).collect();
+    // Without borders every line begins with one blank for nothing.
+    let table: Vec<_> = table
+        .lines()
+        .map(|line| line.strip_prefix(' ').unwrap_or(&line).trim_end().to_owned())
+        .collect();
     format!("{}\n\n{}", table.join("\n"), super::edition(topology))
 }
 

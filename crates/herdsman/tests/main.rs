@@ -1,0 +1,15 @@
+//! The program as its users meet it: the real binary, its exit codes, what it prints and what it never prints.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    unreachable_pub,
+    reason = "tests may panic"
+)]
+
+mod asking;
+mod config;
+mod help;
+mod program;
+mod running;
+mod secrets;

@@ -1,0 +1,100 @@
+//! Passwords and keys that a configuration holds appear nowhere.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use crate::program::{Folder, closed_port, ended};
+
+/// Pieces of every secret planted; base64 of the passwords among them.
+const SECRETS: [&str; 6] =
+    ["hunter", "correct", "aHVudGVyLWI2NA", "LS0tLS1CRUdJTi", "MIG", "BEGIN"];
+
+fn planted(folder: &Folder) -> String {
+    let port = closed_port();
+    let rcgen::CertifiedKey { cert, signing_key } =
+        rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    folder.file("password", "hunter-file\n");
+    format!(
+        "hosts:
+  plain: {{host: 127.0.0.1, port: {port}, password: hunter-plain}}
+  b64: {{host: 127.0.0.1, port: {port}, b64password: {b64}}}
+  file: {{host: 127.0.0.1, port: {port}, password_file: {dir}/password}}
+  env: {{host: 127.0.0.1, port: {port}, password_env: PLANTED}}
+  uri: postgres://mon:hunter-uri@127.0.0.1:{port}/db
+  text: host=127.0.0.1 port={port} password='correct horse'
+port: 0
+ssl:
+  b64cert: {cert}
+  b64key: {key}
+",
+        b64 = STANDARD.encode("hunter-b64"),
+        dir = folder.path().display(),
+        cert = STANDARD.encode(cert.pem()),
+        key = STANDARD.encode(signing_key.serialize_pem()),
+    )
+}
+
+#[track_caller]
+fn clean(what: &str, text: &str) {
+    for secret in SECRETS {
+        assert!(!text.contains(secret), "{what} shows `{secret}`:\n{text}");
+    }
+}
+
+#[test]
+fn secrets_appear_in_no_output_and_no_log() {
+    let folder = Folder::new();
+    let text = planted(&folder);
+    let good = folder.file("herdsman.yml", &text);
+    // The last key of each is broken in its own way.
+    let broken = [
+        folder.file("b1.yml", &text.replace("port: 0", "port: x")),
+        folder.file("b2.yml", &text.replace("hunter-plain}", "hunter-plain")),
+        folder.file(
+            "b3.yml",
+            &text.replace("postgres://mon:hunter-uri", "postgres://mon:hunter/uri"),
+        ),
+        folder.file("b4.yml", &text.replace("'correct horse'", "correct horse")),
+        folder.file("b5.yml", &text.replace("b64password: ", "b64password: hunter*")),
+        folder.file("b6.yml", &text.replace("b64key: ", "b64key: hunter")),
+        folder.file("b7.yml", &text.replace("  b64key", " b64key")),
+        folder.file("b8.yml", &text.replace("password: hunter-plain", "password: {hunter: x}")),
+        folder.file("b9.yml", &text.replace("password: hunter-plain", "password: \"hunter")),
+        folder.file("b10.yml", &text.replace("password: hunter-plain", "password: hunter: x")),
+        folder.file("b11.yml", &text.replace("password: hunter-plain", "password: *hunter")),
+        folder.file(
+            "b12.yml",
+            &text.replace("password: hunter-plain", "password: 'x', password_file: hunter"),
+        ),
+    ];
+    let run = |args: &[&str]| {
+        let ended = ended(folder.command(args).env("PLANTED", "hunter-env"));
+        clean(&format!("{args:?}"), &format!("{}{}", ended.stdout, ended.stderr));
+        ended.code
+    };
+    assert_eq!(run(&["check", &good]), Some(0));
+    assert_eq!(run(&["check", "--connect", &good]), Some(1));
+    for file in &broken {
+        assert_eq!(run(&["check", file]), Some(78), "{file}");
+    }
+    run(&["status", "-d", "-c", &good]);
+    run(&["status", "--direct", "--json", "-c", &good]);
+    run(&["primary", "--direct", "-c", &good]);
+}
+
+#[test]
+fn secrets_appear_in_no_log_however_much_is_logged() {
+    let folder = Folder::new();
+    let file = folder.file("herdsman.yml", &planted(&folder));
+    for (variable, filter, format) in
+        [("HERDSMAN_LOG", "trace", "text"), ("RUST_LOG", "trace", "json"), ("X", "", "text")]
+    {
+        let mut command = folder.command(&["-c", &file, "-d", "--log-format", format]);
+        command.env("PLANTED", "hunter-env").env(variable, filter);
+        let running = folder.start_command(command);
+        std::thread::sleep(std::time::Duration::from_millis(1500));
+        running.signal(rustix::process::Signal::HUP);
+        running.wait_for("reloaded");
+        clean(variable, &running.stderr());
+    }
+}

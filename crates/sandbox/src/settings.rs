@@ -44,7 +44,7 @@ const COMMON: [(&str, &str); 24] = [
     ("synchronous_commit", "on"),
     ("wal_keep_size", "128MB"),
     ("max_wal_size", "256MB"),
-    ("max_slot_wal_keep_size", "512MB"),
+    ("max_slot_wal_keep_size", "256MB"),
     ("wal_receiver_status_interval", "1s"),
     ("wal_retrieve_retry_interval", "200ms"),
     ("dynamic_shared_memory_type", "mmap"),

@@ -142,6 +142,9 @@ impl Judge {
                 if evidence.in_recovery && ours.is_none_or(|id| id == evidence.system_id) {
                     self.memory.fences.remove(node);
                     self.memory.standbys.insert(node.clone());
+                    if let Some(incumbent) = &mut self.memory.incumbent {
+                        incumbent.stepped_down |= incumbent.node == *node;
+                    }
                 }
                 state.evidence = Some((at, Arc::new(*evidence)));
                 state.error = None;
@@ -259,9 +262,7 @@ impl Judge {
         };
         let Decision { verdict, fence } = decide::decide(&scene);
         if let Verdict::Primary { node, timeline, .. } = &verdict {
-            let stepped_down = |n: &NodeName| live.get(n).is_some_and(|e| e.in_recovery);
-            let in_recovery = self.memory.incumbent.as_ref().is_some_and(|i| stepped_down(&i.node));
-            self.memory.accept(node, *timeline, in_recovery, now);
+            self.memory.accept(node, *timeline, now);
             self.memory.system_id = self.memory.system_id.or(cluster);
             for name in fence {
                 if let Some(evidence) = live.get(&name) {
@@ -356,6 +357,7 @@ impl Judge {
         if at.since(incumbent.seen) > lease || !attest::accounts_for_all(live, stances) {
             incumbent.unaccounted = now;
         }
+        incumbent.stepped_down = false;
         incumbent.flushed = incumbent.flushed.max(evidence.lsn);
         incumbent.seen = incumbent.seen.max(at);
         for standby in stances.keys() {

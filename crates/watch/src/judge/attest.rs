@@ -81,6 +81,7 @@ fn stance(
     let mut agreeing = live.iter().filter(|&(&upstream, candidate)| {
         upstream != name
             && (named.is_empty() || named.contains(&upstream))
+            && (candidate.in_recovery || candidate.timeline >= evidence.timeline)
             && lists(candidate, name, receiver)
     });
     match (agreeing.next(), agreeing.next()) {

@@ -99,15 +99,14 @@ impl<'a> Scene<'a> {
         self.rules.fence && self.memory.fences.contains_key(name)
     }
 
-    /// A fenced node that came back while nobody looked: on a timeline newer than any accepted, with every live standby
-    /// behind it, and enough of them. It was in recovery if its own timeline is newer than when it was fenced; else no
-    /// other node may claim either.
+    /// A fenced node that came back while nobody looked: on a timeline newer than any accepted, which it can only have
+    /// reached through recovery since it was fenced, or with every other live node behind it and enough of them.
     fn is_redeemed(&self, name: &NodeName, evidence: &Evidence) -> bool {
         let newer = self.memory.incumbent.as_ref().is_none_or(|i| evidence.timeline > i.timeline);
         let promoted = self.memory.fences.get(name).is_some_and(|t| evidence.timeline > *t);
-        let others = if promoted { self.stances.len() } else { self.live.len() - 1 };
-        let behind = self.behind(name);
-        newer && others > 0 && behind == others && 1 + behind >= self.quorum().max(2)
+        let (behind, others) = (self.behind(name), self.live.len() - 1);
+        let joined = others > 0 && behind == others && 1 + behind >= self.quorum().max(2);
+        newer && (promoted || joined)
     }
 
     /// The operator's pin and the outside authority come before all proof, but not before a node's own recovery state.
@@ -356,7 +355,8 @@ impl<'a> Scene<'a> {
         self.memory.claims.iter().find(rival).map(|(other, _)| other)
     }
 
-    /// A node that cannot have taken over, because it never followed here: a restored copy, a stray.
+    /// A node that cannot have taken over, because it never followed here, or not since it was left: a restored copy, a
+    /// stray.
     ///
     /// It must have turned up after we had known all followers of the incumbent for a while; a claimant from before
     /// that may be a promotion that was not seen.
@@ -364,7 +364,7 @@ impl<'a> Scene<'a> {
         let claimed = self.memory.claims.get(name).map_or(self.now, |first| first.since);
         self.rules.witness
             && *name != incumbent.node
-            && !self.memory.standbys.contains(name)
+            && (!self.memory.standbys.contains(name) || self.is_fenced(name))
             && claimed > incumbent.unaccounted + self.config.witness_window
     }
 
@@ -428,20 +428,25 @@ impl<'a> Scene<'a> {
     fn overtaken(&self, (name, evidence): Claim<'_>) -> Option<Decision> {
         let moved_on = self.moved_on(evidence);
         let reason = format!(
-            "{name} claims timeline {}, but {} already received a newer one",
+            "{name} claims timeline {}, but {} is on a newer one already",
             evidence.timeline,
             list(&moved_on)
         );
         (!moved_on.is_empty()).then(|| none(Why::Unattested, reason))
     }
 
-    /// Live standbys that receive a newer timeline than this claimant writes, or came to one after following the
-    /// incumbent.
+    /// Live nodes that show a newer timeline than this claimant writes: standbys that receive it or came to it after
+    /// following the incumbent, and former standbys that were promoted and refuse writes as yet.
     fn moved_on(&self, claimant: &Evidence) -> Vec<NodeName> {
         let moved_on = |name: &NodeName, e: &Evidence| {
             let receives = e.blind || e.receiver.as_ref().is_some_and(|r| r.streaming);
-            let newer = e.in_recovery && e.timeline > claimant.timeline;
-            newer && (receives || self.memory.attachments.contains_key(name))
+            let shows = match e.in_recovery {
+                true => receives || self.memory.attachments.contains_key(name),
+                false => {
+                    e.read_only && self.memory.standbys.contains(name) && !self.is_fenced(name)
+                }
+            };
+            shows && e.timeline > claimant.timeline
         };
         self.live.iter().filter(|(n, e)| moved_on(n, e)).map(|(&n, _)| n.clone()).collect()
     }
@@ -491,7 +496,7 @@ impl<'a> Scene<'a> {
         let claimants: Vec<_> = claims.iter().map(|c| c.0.clone()).collect();
         let stories: Vec<_> =
             claims.iter().map(|(n, e)| format!("{n} on timeline {}", e.timeline)).collect();
-        let reason = format!("{} all accept writes: {missing}", stories.join(" and "));
+        let reason = format!("{} {all} accept writes: {missing}", stories.join(" and "));
         Decision::from(Verdict::SplitBrain { claimants, reason })
     }
 }

@@ -38,6 +38,9 @@ pub(crate) struct Incumbent {
     /// When it was last seen writing this timeline.
     #[serde(skip)]
     pub(crate) seen: Moment,
+    /// Whether it has been seen in recovery since.
+    #[serde(default)]
+    pub(crate) stepped_down: bool,
     /// When a node that we had not seen in recovery could last have been following it.
     #[serde(skip)]
     pub(crate) unaccounted: Moment,
@@ -79,20 +82,15 @@ impl Memory {
 
     /// Takes `node` as the primary and fences whoever it takes over from.
     ///
-    /// `in_recovery` tells whether the outgoing primary has been seen to have stepped down, so that it needs no fence.
-    pub(crate) fn accept(
-        &mut self,
-        node: &NodeName,
-        timeline: Timeline,
-        in_recovery: bool,
-        now: Moment,
-    ) {
+    /// An outgoing primary that has been seen in recovery needs no fence.
+    pub(crate) fn accept(&mut self, node: &NodeName, timeline: Timeline, now: Moment) {
         let same =
             self.incumbent.as_ref().is_some_and(|i| i.node == *node && i.timeline == timeline);
         if same {
             return;
         }
-        if let Some(old) = self.incumbent.take().filter(|old| old.node != *node && !in_recovery) {
+        let old = self.incumbent.take().filter(|old| old.node != *node && !old.stepped_down);
+        if let Some(old) = old {
             self.fences.insert(old.node, old.timeline);
         }
         self.fences.remove(node);
@@ -103,6 +101,7 @@ impl Memory {
             timeline,
             flushed: Lsn::default(),
             seen: Moment::default(),
+            stepped_down: false,
             unaccounted: now,
         });
     }

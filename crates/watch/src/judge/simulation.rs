@@ -294,5 +294,5 @@ fn schedules_show_that_an_older_timeline_must_stay_out() {
 fn beyond_all(world: &World, topology: &Topology) -> Timeline {
     let known = world.servers.values().map(|s| s.timeline);
     let seen = topology.nodes.values().filter_map(|view| view.timeline);
-    Timeline(known.chain(seen).max().unwrap_or_default().0 + 1)
+    Timeline(known.chain(seen).map(|timeline| timeline.0).max().unwrap_or(0) + 1)
 }

@@ -122,8 +122,8 @@ fn h_a_restored_copy_that_never_followed_changes_nothing() {
 fn h_a_copy_at_the_address_of_a_fenced_primary_changes_nothing() {
     let mut herd = Herd::healthy(3);
     taken_over(&mut herd);
-    herd.pass(5).world.restore_copy("n1", "n2");
-    herd.then("n2 Attested").with_fenced("n1").stays("n2");
+    herd.pass(20).world.restore_copy("n1", "n2");
+    herd.then("n2 Incumbent").with_fenced("n1").stays("n2");
 }
 
 #[test]
@@ -154,6 +154,15 @@ fn i_a_primary_that_refuses_writes_is_none() {
     herd.world.get_mut("n1").read_only = true;
     herd.look().with_reads("n2 n3").with_fenced("").world.get_mut("n1").read_only = false;
     herd.then("n1 Attested");
+}
+
+#[test]
+fn i_a_promotion_that_refuses_writes_as_yet_ends_the_trust_in_the_old_primary() {
+    let mut herd = Herd::healthy(3);
+    herd.world.get_mut("n2").read_only = true;
+    herd.promote("n2").then("none Unattested").stays("none Unattested");
+    herd.world.get_mut("n2").read_only = false;
+    herd.then("n2 WitnessedPromotion").with_fenced("n1");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Evidence that no herd could give, in any order: what must hold even then.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use herdsman_node::{Lsn, NodeName, SystemId, Timeline};
@@ -16,12 +17,25 @@ use crate::evidence::{Branch, Evidence, Receiver, Sender, Sighting};
 const NODES: u8 = 4;
 
 /// One input of the judge and the time since the last.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 struct Input {
     pause: u64,
     node: NodeName,
     sighting: Sighting,
     restart: bool,
+}
+
+/// On one line, so that a failure's list of inputs can be read.
+impl fmt::Debug for Input {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { pause, node, sighting, restart } = self;
+        let restart = if *restart { "restart, " } else { "" };
+        write!(f, "{restart}{pause} ms, {node}: ")?;
+        let Sighting::Seen(e) = sighting else { return write!(f, "{sighting:?}") };
+        let Evidence { in_recovery, timeline, lsn, read_only, blind, .. } = &**e;
+        write!(f, "recovery {in_recovery} timeline {timeline} lsn {lsn} ro {read_only} blind {blind} ")?;
+        write!(f, "{:?} {:?} {:?}", e.receiver, e.senders, e.branches)
+    }
 }
 
 fn node() -> impl Strategy<Value = NodeName> {

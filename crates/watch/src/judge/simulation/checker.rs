@@ -25,7 +25,7 @@ impl fmt::Display for Violation {
 pub(super) struct Checker {
     config: WatchConfig,
     sights: BTreeMap<NodeName, Sight>,
-    /// Nodes seen as standbys of ours since the watcher knew nothing.
+    /// Nodes seen as standbys of ours since the watcher knew nothing, and in each recovery they went through.
     recovered: BTreeSet<NodeName>,
     /// Primaries that were left, with their timelines, and have not been in recovery since.
     left: BTreeMap<NodeName, Timeline>,
@@ -68,6 +68,14 @@ impl Checker {
         let sight = self.sights.entry(node.clone()).or_default();
         match sighting {
             Sighting::Seen(evidence) => {
+                let unseen = |(_, before): &(Moment, Evidence)| {
+                    !before.in_recovery
+                        && !evidence.in_recovery
+                        && before.timeline < evidence.timeline
+                };
+                if sight.seen.as_ref().is_some_and(unseen) {
+                    self.recovered.remove(node);
+                }
                 *sight = Sight { seen: Some((at, (**evidence).clone())), misses: 0, gone: false };
                 if evidence.in_recovery && evidence.system_id == OURS {
                     self.recovered.insert(node.clone());

@@ -61,6 +61,7 @@ impl Simulation {
             let primary = self.world.get(truth.as_str());
             promoted.streaming
                 && !promoted.lagging
+                && !promoted.read_only
                 && promoted.system_id == primary.system_id
                 && promoted.timeline == primary.timeline
                 && promoted.lsn == primary.lsn
@@ -120,6 +121,10 @@ impl Simulation {
             self.note(format!("another cluster answers as {node}"));
         } else {
             self.world.restore_copy(node.as_str(), truth.as_str());
+            // A copy that is followed would be as good as a promotion.
+            for server in self.world.servers.values_mut() {
+                server.upstream = server.upstream.take().filter(|upstream| upstream != node);
+            }
             self.note(format!("a restored copy answers as {node}"));
         }
     }

@@ -8,8 +8,13 @@
 )]
 
 mod asking;
+mod cluster;
 mod config;
+mod container_sequence;
+mod docs;
 mod help;
+mod live;
 mod program;
 mod running;
+mod sandbox_cli;
 mod secrets;

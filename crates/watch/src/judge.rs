@@ -35,7 +35,7 @@ use self::view::Look;
 use crate::Moment;
 use crate::config::WatchConfig;
 use crate::evidence::{Evidence, Sighting};
-use crate::topology::{Heartbeat, Topology, Verdict, Why};
+use crate::topology::{Heartbeat, Proof, Topology, Verdict, Why};
 
 /// Turns sightings into topologies.
 #[derive(Debug)]
@@ -160,6 +160,9 @@ impl Judge {
                 up
             }
             Sighting::Gone(error) => {
+                if let Some(claim) = self.memory.claims.get_mut(node) {
+                    claim.gone = true;
+                }
                 state.error = Some(error);
                 state.misses = state.misses.saturating_add(1);
                 state.streak = 0;
@@ -261,13 +264,18 @@ impl Judge {
                 .map(|(_, n)| n),
         };
         let Decision { verdict, fence } = decide::decide(&scene);
-        if let Verdict::Primary { node, timeline, .. } = &verdict {
+        if let Verdict::Primary { node, timeline, proof, .. } = &verdict {
             self.memory.accept(node, *timeline, now);
             self.memory.system_id = self.memory.system_id.or(cluster);
             for name in fence {
-                if let Some(evidence) = live.get(&name) {
-                    self.memory.fences.insert(name, evidence.timeline);
+                let Some(evidence) = live.get(&name) else { continue };
+                // What the operator sends away had a newer timeline too, but stays away.
+                if *proof == Proof::Pinned {
+                    self.memory.strays.remove(&name);
+                } else if evidence.timeline > *timeline {
+                    self.memory.strays.insert(name.clone());
                 }
+                self.memory.fences.insert(name, evidence.timeline);
             }
             self.note_incumbent(nodes, &live, &stances, now);
         }
@@ -329,11 +337,12 @@ impl Judge {
                 continue;
             }
             let Evidence { timeline, lsn, .. } = **evidence;
-            let seen = memory::FirstClaim { since: now, timeline, lsn };
+            let seen = memory::FirstClaim { since: now, timeline, lsn, gone: false };
             let first = self.memory.claims.entry(name.clone()).or_insert(seen);
             if first.timeline != timeline {
                 *first = seen;
             }
+            first.gone = false;
         }
     }
 
@@ -362,8 +371,16 @@ impl Judge {
         incumbent.seen = incumbent.seen.max(at);
         for standby in stances.keys() {
             if attest::root(standby, stances) == Some(&incumbent.node) {
-                let at = seen_at(standby).map_or(at, |own| own.min(at));
-                let (timeline, flushed) = (incumbent.timeline, incumbent.flushed);
+                let own = seen_at(standby).unwrap_or(at);
+                let timeline = incumbent.timeline;
+                // What the incumbent wrote after this look at its standby, the standby may have left without.
+                let before = self
+                    .memory
+                    .attachments
+                    .get(standby)
+                    .filter(|a| own < at && a.timeline == timeline);
+                let flushed = before.map_or(incumbent.flushed, |a| a.flushed);
+                let at = own.min(at);
                 let attachment = memory::Attachment { timeline, at, flushed };
                 self.memory.attachments.insert(standby.clone(), attachment);
                 self.memory.standbys.insert(standby.clone());

@@ -68,8 +68,6 @@ pub enum Proof {
     Pinned,
     /// The configured outside authority names it.
     Authority,
-    /// The predecessor's rule (`split_brain: none`): it is the only one that claims the role.
-    OnlyClaimant,
 }
 
 /// Why nobody is the primary, for programs.

@@ -99,14 +99,17 @@ impl<'a> Scene<'a> {
         self.rules.fence && self.memory.fences.contains_key(name)
     }
 
-    /// A fenced node that came back while nobody looked: on a timeline newer than any accepted, which it can only have
-    /// reached through recovery since it was fenced, or with every other live node behind it and enough of them.
+    /// A fenced node that came back while nobody looked: on a timeline it can only have reached through recovery since it
+    /// was fenced, or on one newer than any accepted with every other live node behind it and enough of them. Of a node
+    /// that was only taken for a copy, every standby is enough.
     fn is_redeemed(&self, name: &NodeName, evidence: &Evidence) -> bool {
         let newer = self.memory.incumbent.as_ref().is_none_or(|i| evidence.timeline > i.timeline);
         let promoted = self.memory.fences.get(name).is_some_and(|t| evidence.timeline > *t);
-        let (behind, others) = (self.behind(name), self.live.len() - 1);
+        let stray = self.memory.strays.contains(name);
+        let others = if stray { self.stances.len() } else { self.live.len() - 1 };
+        let behind = self.behind(name);
         let joined = others > 0 && behind == others && 1 + behind >= self.quorum().max(2);
-        newer && (promoted || joined)
+        promoted || (newer && joined)
     }
 
     /// The operator's pin and the outside authority come before all proof, but not before a node's own recovery state.
@@ -233,7 +236,9 @@ impl<'a> Scene<'a> {
                 decision.fence = intruders.iter().map(|c| c.0.clone()).collect();
                 decision
             }
-            ([], [claim]) if intruders.is_empty() => self.successor(incumbent, *claim),
+            ([], [claim]) if intruders.is_empty() && !self.is_fenced(claim.0) => {
+                self.successor(incumbent, *claim)
+            }
             ([], [claim]) => self.attested(*claim, 1),
             _ => self.split(claims, &self.what_is_missing(incumbent, &challengers)),
         }
@@ -244,6 +249,17 @@ impl<'a> Scene<'a> {
         let behind = self.behind(claim.0);
         if let Some(decision) = self.overtaken(claim) {
             return decision;
+        }
+        // A rival that merely does not answer may still be writing; one that is certainly gone is not.
+        let rival = self.silent_rivals(claim).find(|(rival, first)| {
+            !first.gone && first.timeline > claim.1.timeline && !self.is_fenced(rival)
+        });
+        if let Some((rival, first)) = rival {
+            let (name, newer) = (claim.0, first.timeline);
+            let reason = format!(
+                "{name} claims to be primary, but {rival} claimed timeline {newer} and does not answer now"
+            );
+            return none(Why::Unattested, reason);
         }
         if 1 + behind >= self.quorum() && self.objectors(claim.0).is_empty() {
             return accept(claim.0, claim.1, Proof::Attested, self.attestation(behind));
@@ -261,7 +277,7 @@ impl<'a> Scene<'a> {
     fn successor(&self, incumbent: &Incumbent, claim: Claim<'a>) -> Decision {
         let name = claim.0;
         if self.rules.keep_writes
-            && self.behind(name) == 0
+            && self.followers(name) == 0
             && let Some(loss) = self.loss(incumbent, claim)
         {
             let reason = format!(
@@ -311,9 +327,9 @@ impl<'a> Scene<'a> {
             return None;
         };
         let standbys = self.stances.len();
-        let behind =
-            self.stances.keys().filter(|s| attest::root(s, self.stances) == Some(name)).count();
-        if standbys == 0 || behind < standbys || 1 + behind < self.quorum() {
+        let behind = self.followers(name);
+        let overtaken = !self.moved_on(evidence).is_empty();
+        if standbys == 0 || behind < standbys || 1 + behind < self.quorum() || overtaken {
             return None;
         }
         let others: Vec<_> = claims.iter().map(|c| c.0.clone()).filter(|n| n != name).collect();
@@ -325,34 +341,35 @@ impl<'a> Scene<'a> {
     }
 
     /// Whether the claimant followed the incumbent until just before it was promoted, lost nothing, and is the only one.
-    fn is_witnessed(&self, incumbent: &Incumbent, claim: Claim<'_>) -> bool {
+    fn is_witnessed(&self, incumbent: &Incumbent, claim: Claim<'a>) -> bool {
         let (name, evidence) = claim;
         if !self.rules.witness {
             return true;
         }
         let Some(attachment) = self.memory.attachments.get(name) else { return false };
-        let recent =
-            attachment.at + self.config.witness_window >= self.latest(incumbent, name);
+        let recent = attachment.at + self.config.witness_window >= self.latest(incumbent, name);
         let branched =
             attachment.timeline == incumbent.timeline && evidence.timeline > incumbent.timeline;
         let complete = !self.rules.keep_writes || self.loss(incumbent, claim).is_none();
         recent
             && branched
             && complete
-            && self.silent_rival(claim).is_none()
+            && self.silent_rivals(claim).next().is_none()
             && self.moved_on(evidence).is_empty()
     }
 
-    /// Another standby that was seen promoted to the same timeline or a later one, and does not answer now: its silence
+    /// Other standbys that were seen promoted to the same timeline or a later one, and do not answer now: their silence
     /// proves nothing.
-    fn silent_rival(&self, (name, evidence): Claim<'_>) -> Option<&NodeName> {
-        let rival = |(other, first): &(&NodeName, &FirstClaim)| {
+    fn silent_rivals(
+        &self,
+        (name, evidence): Claim<'a>,
+    ) -> impl Iterator<Item = (&'a NodeName, &'a FirstClaim)> {
+        self.memory.claims.iter().filter(move |(other, first)| {
             *other != name
                 && first.timeline >= evidence.timeline
                 && self.memory.standbys.contains(*other)
                 && !self.live.contains_key(*other)
-        };
-        self.memory.claims.iter().find(rival).map(|(other, _)| other)
+        })
     }
 
     /// A node that cannot have taken over, because it never followed here, or not since it was left: a restored copy, a
@@ -376,7 +393,8 @@ impl<'a> Scene<'a> {
         let reached = match evidence.left(timeline) {
             Some(fork) => fork,
             None if (evidence.timeline == timeline && name != node)
-                || !evidence.branches.is_empty() => {
+                || !evidence.branches.is_empty() =>
+            {
                 return Some(format!("timeline {timeline} as {node} wrote it"));
             }
             None => first.min(evidence.lsn),
@@ -405,18 +423,18 @@ impl<'a> Scene<'a> {
         claimed.min(incumbent.seen)
     }
 
-    fn what_is_missing(&self, incumbent: &Incumbent, challengers: &[Claim<'_>]) -> String {
-        let why = |claim: &Claim<'_>| {
+    fn what_is_missing(&self, incumbent: &Incumbent, challengers: &[Claim<'a>]) -> String {
+        let why = |claim: &Claim<'a>| {
             let name = claim.0;
             if let Some(loss) = self.loss(incumbent, *claim) {
                 format!("{name} lacks {loss}")
-            } else if let Some(rival) = self.silent_rival(*claim) {
+            } else if let Some((rival, _)) = self.silent_rivals(*claim).next() {
                 format!("{rival}, which does not answer now, was promoted as {name} was")
             } else {
                 format!("{name} was not seen following {} until its promotion", incumbent.node)
             }
         };
-        let unproven = |claim: &&Claim<'_>| !self.is_witnessed(incumbent, **claim);
+        let unproven = |claim: &&Claim<'a>| !self.is_witnessed(incumbent, **claim);
         let missing: Vec<_> = challengers.iter().filter(unproven).map(why).collect();
         match missing.is_empty() {
             true => "several promotions were seen, and only one can be true".to_owned(),
@@ -449,6 +467,11 @@ impl<'a> Scene<'a> {
             shows && e.timeline > claimant.timeline
         };
         self.live.iter().filter(|(n, e)| moved_on(n, e)).map(|(&n, _)| n.clone()).collect()
+    }
+
+    /// Standbys seen to be behind `name`, through any cascade.
+    fn followers(&self, name: &NodeName) -> usize {
+        self.stances.keys().filter(|s| attest::root(s, self.stances) == Some(name)).count()
     }
 
     /// Standbys at the end of whose chain `name` stands; those we may not ask count as behind it.
@@ -496,6 +519,7 @@ impl<'a> Scene<'a> {
         let claimants: Vec<_> = claims.iter().map(|c| c.0.clone()).collect();
         let stories: Vec<_> =
             claims.iter().map(|(n, e)| format!("{n} on timeline {}", e.timeline)).collect();
+        let all = if claims.len() == 2 { "both" } else { "all" };
         let reason = format!("{} {all} accept writes: {missing}", stories.join(" and "));
         Decision::from(Verdict::SplitBrain { claimants, reason })
     }

@@ -18,6 +18,9 @@ pub(crate) struct Memory {
     pub(crate) incumbent: Option<Incumbent>,
     /// Old primaries that must not be used until they have been seen in recovery, with the timeline they wrote.
     pub(crate) fences: BTreeMap<NodeName, Timeline>,
+    /// Fenced nodes that were never accepted, but taken for copies: their word counts again once every standby follows.
+    #[serde(default)]
+    pub(crate) strays: BTreeSet<NodeName>,
     /// Nodes that have been standbys of this cluster while we watched.
     pub(crate) standbys: BTreeSet<NodeName>,
     /// When each standby was last seen following the incumbent. Not kept over a restart: nobody watched meanwhile.
@@ -61,6 +64,8 @@ pub(crate) struct FirstClaim {
     pub(crate) since: Moment,
     pub(crate) timeline: Timeline,
     pub(crate) lsn: Lsn,
+    /// Whether it is certain that the node does not run now.
+    pub(crate) gone: bool,
 }
 
 impl Memory {
@@ -91,6 +96,7 @@ impl Memory {
         }
         let old = self.incumbent.take().filter(|old| old.node != *node && !old.stepped_down);
         if let Some(old) = old {
+            self.strays.remove(&old.node);
             self.fences.insert(old.node, old.timeline);
         }
         self.fences.remove(node);

@@ -46,8 +46,10 @@ impl Herd {
         let judge = Judge::new(config.clone(), nodes(size), Memory::default(), None);
         let mut world = World::default();
         for node in nodes(size).into_keys() {
-            let server =
-                super::world::Server { power: Power::Off, ..super::world::Server::new(node.as_str()) };
+            let server = super::world::Server {
+                power: Power::Off,
+                ..super::world::Server::new(node.as_str())
+            };
             world.servers.insert(node, server);
         }
         let (now, topology, cursor) = (START, Topology::default(), String::new());

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use fastrand::Rng;
-use herdsman_node::{NodeName, Timeline};
+use herdsman_node::NodeName;
 
 use self::checker::{Checker, Violation};
 use super::world::{OURS, Power, Server, World, name};
@@ -59,14 +59,17 @@ impl Simulation {
     fn new(seed: u64, rules: Rules) -> Self {
         let mut rng = Rng::with_seed(seed);
         let size = rng.usize(2..=5);
-        let mut config = WatchConfig::default();
-        config.unhealthy_checks = *rng.choice(&[1, 1, 2, 3]).unwrap();
-        config.lost_standbys = *rng.choice(&[LostStandbys::Keep, LostStandbys::Hold]).unwrap();
-        if rng.u8(0..8) == 0 {
-            config.split_brain = SplitBrain::None;
-        }
-        // Two nodes of which one is a stranger cannot tell by majority who is at home.
-        config.system_id = (size == 2 || rng.bool()).then_some(OURS);
+        let config = WatchConfig {
+            unhealthy_checks: *rng.choice(&[1, 1, 2, 3]).unwrap(),
+            lost_standbys: *rng.choice(&[LostStandbys::Keep, LostStandbys::Hold]).unwrap(),
+            split_brain: match rng.u8(0..8) {
+                0 => SplitBrain::None,
+                _ => SplitBrain::Proof,
+            },
+            // Two nodes of which one is a stranger cannot tell by majority who is at home.
+            system_id: (size == 2 || rng.bool()).then_some(OURS),
+            ..WatchConfig::default()
+        };
         let mut world = World::default();
         world.servers.insert(name("n1"), Server::new("n1"));
         for i in 2..=size {
@@ -191,17 +194,18 @@ impl Simulation {
         self.topology = topology;
         let after = format!("{}", self.topology.verdict);
         if before != after {
-            self.note(after);
+            self.note(&after);
         }
         self.checker.judged(self.now, &self.topology)?;
-        self.checker.check_truth(&self.topology, self.truth.as_ref(), self.stirred, &self.world)
+        let (truth, stirred) = (self.truth.as_ref(), self.stirred);
+        self.checker.check_truth(self.now, &self.topology, truth, stirred, &self.world)
     }
 
     fn names(&self) -> Vec<NodeName> {
         self.world.servers.keys().cloned().collect()
     }
 
-    fn note(&mut self, text: String) {
+    fn note(&mut self, text: &str) {
         self.log.push_back(format!("{:>8} ms  {text}", self.now.0.as_millis()));
         if self.log.len() > 60 {
             self.log.pop_front();
@@ -243,7 +247,7 @@ fn no_schedule_makes_the_judge_name_a_wrong_primary_or_forget_a_right_one() {
         simulate(seed, Rules::ALL).unwrap_or_else(|story| panic!("{story}"));
         return;
     }
-    let wanted = from_environment("HERDSMAN_SOAK").unwrap_or(100_000);
+    let wanted = from_environment("HERDSMAN_SOAK").unwrap_or(40_000);
     let mut total = Tally::default();
     let mut seed = 0;
     while total.steps < wanted {
@@ -257,42 +261,37 @@ fn no_schedule_makes_the_judge_name_a_wrong_primary_or_forget_a_right_one() {
     assert!(total.named > seed * 3 / 4, "most schedules must end well: {total:?}");
 }
 
-/// Whether some schedule catches the judge out when one rule is off, and with which complaint.
-fn complaints(switch: fn(&mut Rules)) -> String {
+/// This schedule must catch the judge out when one rule is off; should it not any more, because schedules have changed,
+/// others are tried. The tables of cases show the same of every rule.
+#[track_caller]
+fn is_missed(switch: fn(&mut Rules), seed: u64) {
     let mut rules = Rules::ALL;
     switch(&mut rules);
-    let stories = (0..400).filter_map(|seed| simulate(seed, rules).err());
-    stories.filter_map(|story| story.lines().next().map(str::to_owned)).take(1).collect()
-}
-
-#[track_caller]
-fn is_missed(switch: fn(&mut Rules)) {
-    assert_ne!(complaints(switch), "", "no schedule shows that this rule is needed");
+    let mut seeds = std::iter::once(seed).chain(0..200);
+    assert!(seeds.any(|seed| simulate(seed, rules).is_err()), "no schedule needs this rule");
 }
 
 #[test]
 fn schedules_show_that_strangers_must_be_filtered() {
-    is_missed(|rules| rules.filter_foreign = false);
+    is_missed(|rules| rules.filter_foreign = false, 13);
 }
 
 #[test]
 fn schedules_show_that_the_lease_is_needed() {
-    is_missed(|rules| rules.lease = false);
+    is_missed(|rules| rules.lease = false, 0);
 }
 
 #[test]
 fn schedules_show_that_promotions_must_be_witnessed() {
-    is_missed(|rules| rules.witness = false);
+    is_missed(|rules| rules.witness = false, 0);
 }
 
 #[test]
 fn schedules_show_that_an_older_timeline_must_stay_out() {
-    is_missed(|rules| rules.forward_only = false);
+    is_missed(|rules| rules.forward_only = false, 180);
 }
 
-/// The timeline a new primary must have so that nobody can have seen it before.
-fn beyond_all(world: &World, topology: &Topology) -> Timeline {
-    let known = world.servers.values().map(|s| s.timeline);
-    let seen = topology.nodes.values().filter_map(|view| view.timeline);
-    Timeline(known.chain(seen).map(|timeline| timeline.0).max().unwrap_or(0) + 1)
+#[test]
+fn schedules_show_that_a_first_primary_must_be_attested() {
+    is_missed(|rules| rules.attest = false, 16);
 }

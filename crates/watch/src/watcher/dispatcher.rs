@@ -287,7 +287,7 @@ fn same_but_for_progress(a: &Topology, b: &Topology) -> bool {
 
 /// Tells the log what changed.
 fn announce(before: &Topology, after: &Topology) {
-    if before.verdict != after.verdict {
+    if before.version == 1 || !same_conclusion(&before.verdict, &after.verdict) {
         match &after.verdict {
             Verdict::Primary { .. } => tracing::info!(term = after.term, "{}", after.verdict),
             Verdict::SplitBrain { .. } | Verdict::None { .. } => {
@@ -296,12 +296,30 @@ fn announce(before: &Topology, after: &Topology) {
         }
     }
     for (name, view) in &after.nodes {
-        let old = before.nodes.get(name);
-        if old.is_none_or(|old| {
-            old.role != view.role || old.readable != view.readable || old.fenced != view.fenced
-        }) {
-            let reasons = view.reasons.join("; ");
-            tracing::info!(node = %name, role = %view.role, readable = view.readable, "{reasons}");
+        let seen = |v: &NodeView| (v.role, v.readable, v.fenced);
+        if before.nodes.get(name).is_none_or(|old| seen(old) != seen(view)) {
+            let readable = if view.readable { "readable" } else { "not readable" };
+            let separator = if view.reasons.is_empty() { "" } else { ": " };
+            tracing::info!(
+                "{name} is {}, {readable}{separator}{}",
+                view.role,
+                view.reasons.join("; ")
+            );
         }
+    }
+}
+
+/// Whether two verdicts differ at most in their words: a reason may count bytes that grow with every look.
+fn same_conclusion(a: &Verdict, b: &Verdict) -> bool {
+    match (a, b) {
+        (
+            Verdict::Primary { node: a, timeline: t, .. },
+            Verdict::Primary { node: b, timeline: u, .. },
+        ) => (a, t) == (b, u),
+        (Verdict::SplitBrain { claimants: a, .. }, Verdict::SplitBrain { claimants: b, .. }) => {
+            a == b
+        }
+        (Verdict::None { why: a, .. }, Verdict::None { why: b, .. }) => a == b,
+        _ => false,
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use herdsman_node::{NodeName, Role};
+use herdsman_sandbox::RejoinBy;
 use herdsman_watch::{Pin, Proof, SplitBrain, Topology, Verdict, Why};
 
 use crate::herd::{Herd, never_for, on_each_version, proof, setup, until, watch};
@@ -21,6 +22,7 @@ on_each_version! {
         herd.sandbox.promote("n2").await.unwrap();
         let topology = herd.until_primary("n2").await;
         assert_eq!(proof(&topology), Some(Proof::WitnessedPromotion));
+        assert!(topology.verdict.reason().contains("its history shows"), "{}", topology.verdict);
         let n1 = &topology.nodes["n1"];
         assert!(n1.fenced && n1.role == Role::Unavailable && !n1.readable, "{n1:#?}");
         let watch_on = herd.watch();
@@ -31,8 +33,7 @@ on_each_version! {
         until(&stranger.watch(), "split brain for a fresh watcher", split).await;
 
         // Scenario D: with every standby behind the newest timeline there is proof for everybody.
-        herd.sandbox.follow("n3", "n2").await.unwrap();
-        herd.sandbox.wait_streaming("n3").await.unwrap();
+        herd.sandbox.rejoin_from("n3", "n2", RejoinBy::RewindElseCopy).await.unwrap();
         let resolved = until(&stranger.watch(), "n2 for the fresh watcher", |t| names(t, "n2")).await;
         // The moment it is accepted it is also attested; either may be the first to be seen here.
         assert!(matches!(proof(&resolved), Some(Proof::Unanimous | Proof::Attested)), "{resolved:#?}");

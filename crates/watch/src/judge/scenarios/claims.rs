@@ -144,6 +144,13 @@ fn h_a_node_that_may_have_been_following_unseen_is_not_taken_for_a_copy() {
 }
 
 #[test]
+fn h_what_was_taken_for_a_copy_is_accepted_once_every_standby_follows() {
+    let mut herd = Herd::new(3).primary("n1").standby("n2").of("n1");
+    herd.pass(60).rebuild("n3", "n1").promote("n3").then("n1 Incumbent").with_fenced("n3");
+    herd.repoint("n2", "n3").then("n3 Unanimous").with_fenced("n1").stays("n3");
+}
+
+#[test]
 fn i_a_primary_that_refuses_writes_is_none() {
     check(
         3,
@@ -207,12 +214,16 @@ fn k_a_promoted_cascade_keeps_its_followers() {
 #[test]
 fn l_a_primary_whose_synchronous_standbys_all_left_is_left_too() {
     // Its writes hang, but `synchronous_commit = local` would still be acknowledged.
-    check(5, |herd| {
-        herd.promote("n2");
-        for node in ["n3", "n4", "n5"] {
-            herd.repoint(node, "n2");
-        }
-    }, &Outcome { watched: "n2 WitnessedPromotion", fresh: "n2 Unanimous" });
+    check(
+        5,
+        |herd| {
+            herd.promote("n2");
+            for node in ["n3", "n4", "n5"] {
+                herd.repoint(node, "n2");
+            }
+        },
+        &Outcome { watched: "n2 WitnessedPromotion", fresh: "n2 Unanimous" },
+    );
 }
 
 #[test]
@@ -302,6 +313,18 @@ fn a_loss_is_noticed_where_history_may_not_be_read() {
 }
 
 #[test]
+fn a_rival_that_falls_silent_does_not_give_the_role_back() {
+    let mut herd = Herd::healthy(3);
+    herd.world.get_mut("n2").lagging = true;
+    herd.write("n1", 0x300).look().promote("n2").then("split n1 n2");
+    herd.power("n2", Power::Frozen).pass(3).is("none Unattested").stays("none Unattested");
+    herd.power("n2", Power::On).then("split n1 n2");
+    // Stopping the wrong one is the operator's way out.
+    herd.kill("n2").then("n1 Attested").start("n2").then("split n1 n2");
+    herd.rebuild("n2", "n1").then("n1 Attested").with_fenced("");
+}
+
+#[test]
 fn a_loss_is_accepted_once_another_node_follows() {
     let mut herd = Herd::healthy(3);
     herd.world.get_mut("n2").lagging = true;
@@ -362,7 +385,7 @@ fn reasons_name_the_nodes() {
     herd.start("n2").forget().look();
     assert_eq!(
         reason(&herd),
-        "n1 on timeline 1 and n2 on timeline 2 all accept writes: no proof tells which is true"
+        "n1 on timeline 1 and n2 on timeline 2 both accept writes: no proof tells which is true"
     );
     assert_eq!(herd.world.get("n1").lsn, Lsn(0x100_0000));
 }

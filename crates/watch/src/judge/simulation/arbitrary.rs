@@ -33,7 +33,10 @@ impl fmt::Debug for Input {
         write!(f, "{restart}{pause} ms, {node}: ")?;
         let Sighting::Seen(e) = sighting else { return write!(f, "{sighting:?}") };
         let Evidence { in_recovery, timeline, lsn, read_only, blind, .. } = &**e;
-        write!(f, "recovery {in_recovery} timeline {timeline} lsn {lsn} ro {read_only} blind {blind} ")?;
+        write!(
+            f,
+            "recovery {in_recovery} timeline {timeline} lsn {lsn} ro {read_only} blind {blind} "
+        )?;
         write!(f, "{:?} {:?} {:?}", e.receiver, e.senders, e.branches)
     }
 }
@@ -127,14 +130,13 @@ fn config() -> impl Strategy<Value = WatchConfig> {
 }
 
 fn judge(config: &WatchConfig, memory: Memory) -> Judge {
-    let nodes: BTreeMap<_, _> = (1..=NODES)
-        .map(|i| (name(&format!("n{i}")), vec![format!("n{i}:5432")]))
-        .collect();
+    let nodes: BTreeMap<_, _> =
+        (1..=NODES).map(|i| (name(&format!("n{i}")), vec![format!("n{i}:5432")])).collect();
     Judge::new(config.clone(), nodes, memory, None)
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1024, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn no_evidence_makes_the_judge_break_its_word(

@@ -61,7 +61,9 @@ impl Checker {
     /// The watcher was restarted and remembers; versions begin anew, terms do not.
     pub(super) fn restarted(&mut self) {
         self.version = 0;
-        self.sights.clear();
+        for sight in self.sights.values_mut() {
+            sight.gone = true;
+        }
     }
 
     pub(super) fn saw(&mut self, at: Moment, node: &NodeName, sighting: &Sighting) {
@@ -155,7 +157,9 @@ impl Checker {
             let Some(evidence) = self.fresh(now, other).filter(|e| e.system_id == OURS) else {
                 continue;
             };
-            let both_known = self.recovered.contains(other) && self.recovered.contains(node);
+            let both_known = self.recovered.contains(other)
+                && self.recovered.contains(node)
+                && !self.left.contains_key(other);
             let writes = !evidence.in_recovery && !evidence.read_only;
             if writes && evidence.timeline == timeline && both_known {
                 return broken(format!("{node} is named, and {other} writes the same timeline"));
@@ -189,6 +193,7 @@ impl Checker {
     /// With everything in sight and fresher than the last change, only the true primary may be named.
     pub(super) fn check_truth(
         &self,
+        now: Moment,
         topology: &Topology,
         truth: Option<&NodeName>,
         stirred: Moment,
@@ -197,7 +202,8 @@ impl Checker {
         let (Some(truth), Some(named)) = (truth, topology.primary()) else { return Ok(()) };
         let in_sight = |(node, server): (&NodeName, &super::super::world::Server)| {
             let seen = self.sights.get(node).and_then(|sight| sight.seen.as_ref());
-            server.power == Power::On && !server.hidden && seen.is_some_and(|(at, _)| *at > stirred)
+            let after = self.fresh(now, node).and(seen).is_some_and(|(at, _)| *at > stirred);
+            server.power == Power::On && !server.hidden && after
         };
         let known = self.recovered.contains(truth) || self.named.is_none();
         if named != truth && known && world.servers.iter().all(in_sight) {
@@ -220,7 +226,10 @@ impl Checker {
         for (node, server) in &world.servers {
             let view = &topology.nodes[node];
             if server.in_recovery && !view.readable {
-                return broken(format!("{node} is a sound standby and not read: {:?}", view.reasons));
+                return broken(format!(
+                    "{node} is a sound standby and not read: {:?}",
+                    view.reasons
+                ));
             }
         }
         Ok(())

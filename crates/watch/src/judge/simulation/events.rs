@@ -1,10 +1,10 @@
 //! What may happen to a herd, and how an operator puts it in order.
 
-use herdsman_node::NodeName;
+use herdsman_node::{NodeName, Timeline};
 
 use super::super::Memory;
 use super::super::world::{OURS, Power};
-use super::{Simulation, beyond_all};
+use super::Simulation;
 use crate::config::SplitBrain;
 use crate::evidence::Branch;
 
@@ -27,7 +27,7 @@ impl Simulation {
             13..=18 if power == Power::Off => self.set_power(&node, Power::On, "starts again"),
             19..=22 if is_standby && node != other => {
                 self.world.repoint(node.as_str(), other.as_str());
-                self.note(format!("{node} is pointed at {other}"));
+                self.note(&format!("{node} is pointed at {other}"));
             }
             23..=27 => self.rejoin(&node, &other),
             28..=29 => self.hide(&node, true),
@@ -36,18 +36,18 @@ impl Simulation {
             34 => {
                 let server = self.world.get_mut(node.as_str());
                 server.read_only = !server.read_only;
-                self.note(format!("{node} turns read-only on or off"));
+                self.note(&format!("{node} turns read-only on or off"));
             }
             35 => {
                 let server = self.world.get_mut(node.as_str());
                 server.lagging = !server.lagging;
-                self.note(format!("{node} stops or goes on replaying"));
+                self.note(&format!("{node} stops or goes on replaying"));
             }
             36 => self.restart_watcher(),
             37 => {
                 let pause = std::time::Duration::from_millis(self.rng.u64(500..40_000));
                 self.now = self.now + pause;
-                self.note("nobody looked for a while".to_owned());
+                self.note("nobody looked for a while");
             }
             _ => {}
         }
@@ -69,12 +69,12 @@ impl Simulation {
         self.truth = orderly.then(|| node.clone());
         self.world.promote(node.as_str());
         let how = if orderly { "in order" } else { "out of order" };
-        self.note(format!("{node} is promoted, {how}"));
+        self.note(&format!("{node} is promoted, {how}"));
         // An orchestrator moves the other standbys soon, or late, or never.
         for other in self.names() {
             if self.world.get(other.as_str()).in_recovery && self.rng.u8(0..3) == 0 {
                 self.world.repoint(other.as_str(), node.as_str());
-                self.note(format!("{other} is pointed at {node}"));
+                self.note(&format!("{other} is pointed at {node}"));
             }
         }
     }
@@ -91,13 +91,13 @@ impl Simulation {
 
     fn set_power(&mut self, node: &NodeName, power: Power, what: &str) {
         self.world.get_mut(node.as_str()).power = power;
-        self.note(format!("{node} {what}"));
+        self.note(&format!("{node} {what}"));
     }
 
     fn hide(&mut self, node: &NodeName, hidden: bool) {
         self.world.get_mut(node.as_str()).hidden = hidden;
         let what = if hidden { "is cut off from the watcher" } else { "is in sight" };
-        self.note(format!("{node} {what}"));
+        self.note(&format!("{node} {what}"));
     }
 
     fn rejoin(&mut self, node: &NodeName, other: &NodeName) {
@@ -110,7 +110,7 @@ impl Simulation {
             self.truth = None;
         }
         self.world.rebuild(node.as_str(), upstream.as_str());
-        self.note(format!("{node} is rebuilt as a standby of {upstream}"));
+        self.note(&format!("{node} is rebuilt as a standby of {upstream}"));
     }
 
     /// Something that does not belong here answers at this node's address.
@@ -118,14 +118,18 @@ impl Simulation {
         let Some(truth) = self.truth.clone().filter(|truth| truth != node) else { return };
         if self.rng.bool() {
             self.world.replace_by_stranger(node.as_str());
-            self.note(format!("another cluster answers as {node}"));
+            self.note(&format!("another cluster answers as {node}"));
         } else {
+            // In place of a standby it looks like a promotion, and may be taken for one.
+            if self.world.get(node.as_str()).in_recovery {
+                self.truth = None;
+            }
             self.world.restore_copy(node.as_str(), truth.as_str());
             // A copy that is followed would be as good as a promotion.
             for server in self.world.servers.values_mut() {
                 server.upstream = server.upstream.take().filter(|upstream| upstream != node);
             }
-            self.note(format!("a restored copy answers as {node}"));
+            self.note(&format!("a restored copy answers as {node}"));
         }
     }
 
@@ -133,11 +137,11 @@ impl Simulation {
         let text = serde_json::to_string(self.judge.memory()).unwrap();
         let memory: Memory = serde_json::from_str(&text).unwrap();
         if self.rng.bool() {
-            self.note("the watcher is restarted with its memory".to_owned());
+            self.note("the watcher is restarted with its memory");
             self.checker.restarted();
             self.watch_anew(memory);
         } else {
-            self.note("the watcher is restarted without memory".to_owned());
+            self.note("the watcher is restarted without memory");
             self.checker = super::Checker::new(&self.config);
             self.watch_anew(Memory::default());
         }
@@ -145,26 +149,31 @@ impl Simulation {
 
     /// The operator makes one node the primary and most others its standbys; old primaries may be left running.
     pub(super) fn put_in_order(&mut self) {
-        self.note("the operator puts the herd in order".to_owned());
+        self.note("the operator puts the herd in order");
         self.stirred = self.now;
         for server in self.world.servers.values_mut() {
             server.power = Power::On;
             (server.hidden, server.lagging, server.read_only) = (false, false, false);
         }
-        let truth = self.truth.clone().unwrap_or_else(|| self.crown());
+        // A watcher that was led to a newer timeline, by a copy it could not know for one, does not go back.
+        let accepted = self.judge.memory().incumbent.as_ref().map(|incumbent| incumbent.timeline);
+        let truth = self.truth.take();
+        let truth = truth.filter(|node| Some(self.world.get(node.as_str()).timeline) >= accepted);
+        // Where the story has no true primary, everything is rebuilt.
+        let mut spare = if truth.is_some() { (self.world.servers.len() - 1) / 2 } else { 0 };
+        let truth = truth.unwrap_or_else(|| self.crown());
         let newest = self.world.get(truth.as_str()).timeline;
         let names = self.names();
-        let mut spare = (names.len() - 1) / 2;
         for node in names.into_iter().filter(|node| *node != truth) {
             let server = self.world.get(node.as_str());
             let harmless = server.system_id != OURS || server.timeline < newest;
             let claims = !server.in_recovery;
             if claims && harmless && spare > 0 && self.config.split_brain == SplitBrain::Proof {
                 spare -= 1;
-                self.note(format!("{node} is left as it is"));
+                self.note(&format!("{node} is left as it is"));
             } else {
                 self.world.rebuild(node.as_str(), truth.as_str());
-                self.note(format!("{node} is rebuilt as a standby of {truth}"));
+                self.note(&format!("{node} is rebuilt as a standby of {truth}"));
             }
         }
         self.truth = Some(truth);
@@ -174,11 +183,15 @@ impl Simulation {
         let mut names = self.names();
         names.retain(|node| self.world.get(node.as_str()).system_id == OURS);
         let node = self.rng.choice(&names).unwrap().clone();
-        let timeline = beyond_all(&self.world, &self.topology);
+        // Beyond every timeline that anybody, or only the watcher, has ever seen.
+        let known = self.world.servers.values().map(|s| s.timeline);
+        let accepted = self.judge.memory().incumbent.iter().map(|incumbent| incumbent.timeline);
+        let newest = known.chain(accepted).map(|timeline| timeline.0).max().unwrap_or(0);
+        let timeline = Timeline(newest + 1);
         let server = self.world.get_mut(node.as_str());
         server.branches.push(Branch { parent: server.timeline, at: server.lsn });
         (server.timeline, server.in_recovery, server.upstream) = (timeline, false, None);
-        self.note(format!("{node} is made the primary"));
+        self.note(&format!("{node} is made the primary"));
         node
     }
 }

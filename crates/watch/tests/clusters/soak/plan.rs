@@ -12,6 +12,8 @@ pub(super) enum Kind {
     KilledThenPromoted,
     /// As before, and the old primary comes back as a primary before anybody mends it.
     ZombieRestart,
+    /// A standby is promoted that has not received anything for a while; the old primary lives, or was killed.
+    StalePromoted,
     /// kill -9, and the same primary starts again.
     CrashRestart,
     /// An orderly restart.
@@ -51,17 +53,19 @@ pub(super) struct Plan {
     pub(super) until_repoint: Duration,
     /// How long a fault without a promotion lasts, and how long an old primary stays a zombie.
     pub(super) hold: Duration,
-    /// Whether the old primary is heard again before the other standby is repointed.
+    /// Whether the old primary is heard again before the other standby is repointed; for a stale promotion, whether it
+    /// was killed first.
     pub(super) early_return: bool,
     /// Whether a partition breaks connections instead of stalling them.
     pub(super) break_links: bool,
 }
 
 /// How often each is drawn. Promotions are where writes can go wrong.
-const WEIGHTS: [(Kind, u32); 20] = [
+const WEIGHTS: [(Kind, u32); 21] = [
     (Kind::PromotedBesideTheOld, 6),
     (Kind::KilledThenPromoted, 4),
     (Kind::ZombieRestart, 3),
+    (Kind::StalePromoted, 3),
     (Kind::CrashRestart, 2),
     (Kind::PlannedRestart, 2),
     (Kind::Switchover, 3),
@@ -86,10 +90,13 @@ impl Plan {
         let mut random = fastrand::Rng::with_seed(seed);
         // Neighbouring seeds begin alike.
         let _warm = random.u64(..);
-        let mut span = |from: f64, to: f64| Duration::from_secs_f64(from + random.f64() * (to - from));
-        let (until_promotion, until_repoint, hold) = (span(0.0, 1.5), span(0.0, 1.0), span(0.3, 5.0));
+        let mut span =
+            |from: f64, to: f64| Duration::from_secs_f64(from + random.f64() * (to - from));
+        let (until_promotion, until_repoint, hold) =
+            (span(0.0, 1.5), span(0.0, 1.0), span(0.3, 5.0));
         let (second, early_return, break_links) = (random.bool(), random.bool(), random.bool());
-        let kind = kind(random.u32(..WEIGHTS.iter().map(|(_, weight)| weight).sum()));
+        let tickets: u32 = WEIGHTS.iter().map(|(_, weight)| weight).sum();
+        let kind = kind(random.u32(..tickets));
         Self { kind, second, until_promotion, until_repoint, hold, early_return, break_links }
     }
 }
@@ -110,6 +117,7 @@ impl fmt::Display for Kind {
             Self::PromotedBesideTheOld => "promotion beside the old",
             Self::KilledThenPromoted => "kill -9, promotion",
             Self::ZombieRestart => "kill -9, promotion, zombie",
+            Self::StalePromoted => "promotion of a stale one",
             Self::CrashRestart => "kill -9, restart",
             Self::PlannedRestart => "stop, restart",
             Self::Switchover => "planned switchover",

@@ -12,6 +12,8 @@ use tokio_postgres::{Client, Config, NoTls};
 const SAMPLE_EVERY: Duration = Duration::from_millis(10);
 /// A server on this machine that takes longer to answer is frozen, or the machine is out of breath.
 const SLOW: Duration = Duration::from_millis(400);
+/// A standby that does not follow by then has diverged and needs a rewind.
+const FOLLOWS_WITHIN: Duration = Duration::from_secs(3);
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What a server is.
@@ -107,6 +109,37 @@ impl Truth {
                 None => sleep(Duration::from_millis(5)).await,
             }
         }
+    }
+
+    /// Waits until the standby replays what the primary writes now, on the primary's timeline; says what it does instead.
+    /// One that has diverged streams for a moment too.
+    pub(super) async fn follows(
+        &self,
+        sandbox: &Sandbox,
+        standby: &str,
+        primary: &str,
+    ) -> Result<(), String> {
+        let State::Primary(timeline) = self.now(primary) else {
+            return Err(format!("{primary} is no primary"));
+        };
+        let following = async {
+            let client = sandbox.sql(primary, "postgres").await.map_err(|e| e.to_string())?;
+            let query = "SELECT pg_current_wal_insert_lsn()::text";
+            let row = client.query_one(query, &[]).await.map_err(|e| e.to_string())?;
+            let (written, timeline): (String, _) = (row.get(0), i64::from(timeline));
+            let client = sandbox.sql(standby, "postgres").await.map_err(|e| e.to_string())?;
+            let query = "SELECT coalesce(pg_last_wal_replay_lsn() >= $1::text::pg_lsn, false) AND EXISTS \
+                         (SELECT FROM pg_stat_wal_receiver WHERE status = 'streaming' AND received_tli::bigint = $2)";
+            loop {
+                let row = client.query_one(query, &[&written, &timeline]).await;
+                if row.map_err(|e| e.to_string())?.get(0) {
+                    return Ok(());
+                }
+                sleep(SAMPLE_EVERY).await;
+            }
+        };
+        let late = |_| Err(format!("not within {FOLLOWS_WITHIN:?}"));
+        timeout(FOLLOWS_WITHIN, following).await.unwrap_or_else(late)
     }
 
     pub(super) fn changes_since(&self, node: &str, since: Instant) -> Vec<Sample> {

@@ -61,7 +61,8 @@ impl Verdicts {
     pub(super) fn hear_client(&self, term: u64, node: &str) {
         let mut log = self.log.lock().unwrap();
         if let Some((primary, _)) = log.terms.get(&term).filter(|(primary, _)| primary != node) {
-            let contradiction = format!("in term {term} a client was sent to {node}, and {primary} is its primary");
+            let contradiction =
+                format!("in term {term} a client was sent to {node}, and {primary} is its primary");
             log.contradictions.push(contradiction);
         }
     }
@@ -93,12 +94,17 @@ impl Log {
             let named = (node.as_str().to_owned(), timeline.0);
             let first = self.terms.entry(term).or_insert_with(|| named.clone());
             if *first != named {
-                self.contradictions.push(format!("term {term} has two primaries: {first:?} and {named:?}"));
+                self.contradictions
+                    .push(format!("term {term} has two primaries: {first:?} and {named:?}"));
             }
         }
         let primary = topology.primary().map(|node| node.as_str().to_owned());
         let words = topology.verdict.to_string();
-        if self.heard.last().is_none_or(|last| last.primary != primary || last.term != term || last.words != words) {
+        if self
+            .heard
+            .last()
+            .is_none_or(|last| last.primary != primary || last.term != term || last.words != words)
+        {
             self.heard.push(Heard { at, version, term, primary, words });
         }
     }

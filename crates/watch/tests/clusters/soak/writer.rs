@@ -23,7 +23,8 @@ pub(super) struct Ack {
     pub(super) id: i64,
     /// Where it was sent.
     pub(super) node: String,
-    pub(super) sent: Instant,
+    /// Just before the topology was read, which was just before the write was sent.
+    pub(super) asked: Instant,
     pub(super) acked: Instant,
     /// Version and term of the topology that named the node.
     pub(super) version: u64,
@@ -97,6 +98,7 @@ async fn write(watch: Watch, configs: BTreeMap<String, Config>, ledger: Arc<Mute
     let mut held: Option<Held> = None;
     let mut id = 0_i64;
     loop {
+        let asked = Instant::now();
         let topology = watch.topology();
         let Some(node) = topology.primary().map(|node| node.as_str()) else {
             sleep(PAUSE).await;
@@ -112,7 +114,6 @@ async fn write(watch: Watch, configs: BTreeMap<String, Config>, ledger: Arc<Mute
         };
         id += 1;
         let version = i64::try_from(topology.version).unwrap();
-        let sent = Instant::now();
         let outcome = timeout(LIMIT, on.client.execute(&on.insert, &[&id, &node, &version])).await;
         let acked = Instant::now();
         {
@@ -120,7 +121,7 @@ async fn write(watch: Watch, configs: BTreeMap<String, Config>, ledger: Arc<Mute
             if matches!(outcome, Ok(Ok(1))) {
                 ledger.counts.acked += 1;
                 let (version, term) = (topology.version, topology.term);
-                ledger.acks.push(Ack { id, node: node.to_owned(), sent, acked, version, term });
+                ledger.acks.push(Ack { id, node: node.to_owned(), asked, acked, version, term });
             } else {
                 ledger.counts.failed += 1;
                 held = None;

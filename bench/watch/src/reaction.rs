@@ -75,8 +75,10 @@ impl Measured {
         let watch = WatchConfig::default();
         let freeze = (watch.interval + watch.timeout).as_secs_f64() * 1000.0;
         Self {
-            kill_closed: Series::new("kill -9: connection seen closed", Some(50.0)),
-            kill_call: Series::new("kill -9: the call", None),
+            kill_closed: Series::new("kill -9: another connection seen closed", None),
+            // Judged from the call: the watcher's connection cannot close before it, and when another one does says
+            // little about when the watcher's did.
+            kill_call: Series::new("kill -9: the call", Some(50.0)),
             freeze: Series::new("freeze (SIGSTOP): the call", Some(freeze)),
             failover_writable: Series::new("promote, old primary dead: seen writable", Some(100.0)),
             failover_call: Series::new("promote, old primary dead: the call", None),

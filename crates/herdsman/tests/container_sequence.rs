@@ -80,14 +80,18 @@ fn bytes_of(stripped: &str) -> String {
 fn until_stage(running: &Running, bodies: Bodies, stage: Stage) {
     let expected = shown_by(bodies, stage);
     let answers = || QUESTIONS.map(|question| ask(running, question));
+    let reasons = |found: &[(u16, String)]| {
+        let (_, topology) = ask(running, "/v2/topology");
+        format!("{expected:?} is not {found:?}:\n{topology}")
+    };
     let shown = |answers: &[(u16, String); 3]| {
         answers.iter().map(|(status, body)| (*status, stripped(body))).collect::<Vec<_>>()
     };
-    until(
-        &format!("{expected:?}"),
-        || format!("{:?}", shown(&answers())),
-        |found| *found == format!("{expected:?}"),
-    );
+    let look = || {
+        let found = shown(&answers());
+        if found == expected { String::new() } else { reasons(&found) }
+    };
+    until("the stage", look, String::is_empty);
     if bodies == Bodies::V0 {
         let exact = stage.map(|(status, body)| (status, bytes_of(body)));
         assert_eq!(answers(), exact);

@@ -325,14 +325,6 @@ fn signal(pid: i32, signal: Signal) {
     let _delivered = kill_process(Pid::from_raw(pid).unwrap(), signal);
 }
 
-/// Processes whose parent has died are left to the system's first process, which may take its time; until it has taken
-/// note of them a server does not start in their place.
-#[track_caller]
-fn until_reaped(pids: &[i32]) {
-    let left = || pids.iter().filter(|pid| Path::new(&format!("/proc/{pid}")).exists()).count();
-    until("all are dead", left, |left| *left == 0);
-}
-
 #[test]
 fn a_dead_supervisor_is_replaced_and_nothing_outlives_destroy() {
     let yard = Yard::up(1, &[]);
@@ -342,7 +334,6 @@ fn a_dead_supervisor_is_replaced_and_nothing_outlives_destroy() {
         owner.split(|c: char| !c.is_ascii_digit()).find(|n| !n.is_empty()).unwrap().parse().unwrap()
     };
     let first: i32 = supervisor();
-    let second = yard.node("n2")["pid"].as_i64().unwrap().try_into().unwrap();
     signal(first, Signal::KILL);
     servers.is(1, false);
     let said = yard.does(&["kill", "n2"]);
@@ -351,7 +342,6 @@ fn a_dead_supervisor_is_replaced_and_nothing_outlives_destroy() {
         "{said}"
     );
     servers.refuses_connections(2);
-    until_reaped(&[second]);
     assert_ne!(supervisor(), first);
     // Clients find the nodes where they were.
     assert_eq!(servers.ask_as_client(1, "select 1"), Ok("1".to_owned()));
@@ -365,7 +355,6 @@ fn a_dead_supervisor_is_replaced_and_nothing_outlives_destroy() {
     for pid in &all {
         signal(*pid, Signal::KILL);
     }
-    until_reaped(&all);
     yard.refuses(&["up"], "there are remains of a sandbox in ");
     yard.does(&["start", "n1"]);
     servers.is(1, false);

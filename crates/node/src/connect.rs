@@ -168,7 +168,7 @@ fn classify(info: &Conninfo, error: &tokio_postgres::Error) -> ConnectError {
             io::ErrorKind::TimedOut => ConnectErrorKind::TimedOut,
             io::ErrorKind::ConnectionReset
             | io::ErrorKind::UnexpectedEof
-            | io::ErrorKind::BrokenPipe => ConnectErrorKind::NotReady,
+            | io::ErrorKind::BrokenPipe => ConnectErrorKind::Dropped,
             io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => {
                 ConnectErrorKind::Unreachable
             }

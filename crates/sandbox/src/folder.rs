@@ -134,15 +134,14 @@ pub(crate) fn destroy(path: &Path, known: &[ProcessId]) -> Result<(), SandboxErr
         return Err(SandboxError::not_now(path.display().to_string(), "holds no sandbox"));
     }
     let real = fs::canonicalize(path).map_err(SandboxError::file("find", path))?;
+    let data_folders = data_folders(&real);
     for _ in 0..ATTEMPTS {
-        server::end_all(&data_folders(&real), known);
+        server::end_all(&data_folders, known);
         // What marks the folder goes last, so that a removal cut short can be taken up again.
         let result = remove_contents(&real).and_then(|()| fs::remove_dir_all(&real));
         match result {
-            Ok(()) => return Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound && !real.exists() => {
-                return Ok(());
-            }
+            Ok(()) => break,
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !real.exists() => break,
             // A tool that was still writing made a new file in a folder being removed.
             Err(error)
                 if error.kind() == io::ErrorKind::DirectoryNotEmpty
@@ -153,10 +152,23 @@ pub(crate) fn destroy(path: &Path, known: &[ProcessId]) -> Result<(), SandboxErr
             Err(error) => return Err(SandboxError::file("remove", &real)(error)),
         }
     }
-    Err(SandboxError::not_now(
-        real.display().to_string(),
-        "could not be emptied; something keeps writing into it",
-    ))
+    if real.exists() {
+        return Err(SandboxError::not_now(
+            real.display().to_string(),
+            "could not be emptied; something keeps writing into it",
+        ));
+    }
+    end_late_comers(&data_folders);
+    Ok(())
+}
+
+/// A tool that was just being started when its starter was killed shows its own name and arguments a moment later.
+fn end_late_comers(data_folders: &[PathBuf]) {
+    const ROUNDS: u32 = 5;
+    for _ in 0..ROUNDS {
+        std::thread::sleep(Duration::from_millis(10));
+        server::end_all(data_folders, &[]);
+    }
 }
 
 fn remove_contents(path: &Path) -> io::Result<()> {
@@ -176,7 +188,9 @@ fn remove_contents(path: &Path) -> io::Result<()> {
 
 fn data_folders(path: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(path) else { return Vec::new() };
-    entries.flatten().map(|entry| entry.path().join("data")).filter(|data| data.is_dir()).collect()
+    // Also those that are not there yet: somebody may be about to make them.
+    let folders = entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir());
+    folders.map(|folder| folder.join("data")).collect()
 }
 
 /// The supervisor writes its log before there is a sandbox.

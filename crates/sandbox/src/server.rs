@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, OpenOptions},
-    io::{Read as _, Seek as _, SeekFrom},
+    io::{self, Read as _, Seek as _, SeekFrom},
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::Child,
@@ -139,6 +139,15 @@ impl Server {
             return Err(SandboxError::not_now(&self.name, "is already running"));
         }
         self.kill().await?;
+        // Whoever the lock names is dead, but may be a zombie until somebody reaps it, and PostgreSQL takes a zombie for
+        // a running server.
+        let lock = self.data().join("postmaster.pid");
+        match fs::remove_file(&lock) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(SandboxError::file("remove", &lock)(error));
+            }
+            _ => {}
+        }
         let log_file = self.folder.join("log");
         let log = OpenOptions::new()
             .create(true)

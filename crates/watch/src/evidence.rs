@@ -16,6 +16,8 @@ pub(crate) struct Evidence {
     pub(crate) timeline: Timeline,
     /// The position it has flushed (primary) or replayed (standby).
     pub(crate) lsn: Lsn,
+    /// How far it received its upstream's log when it last had one; kept through a promotion.
+    pub(crate) received: Option<Lsn>,
     /// Whether it refuses writes by `default_transaction_read_only`.
     pub(crate) read_only: bool,
     /// Its log receiver, on a standby that has one.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use herdsman_node::{Conninfo, Lsn, NodeName, SystemId, Timeline, describe};
 use serde::Deserialize;
+use tokio_postgres::error::Severity;
 use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 
 use crate::evidence::{Branch, Evidence, Receiver, Sender};
@@ -19,6 +20,7 @@ select pg_is_in_recovery()::text as in_recovery,
   greatest((select timeline_id from pg_control_checkpoint()),
     (select min_recovery_end_timeline from pg_control_recovery()))::text as replayed_timeline,
   case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_flush_lsn() end::text as lsn,
+  pg_last_wal_receive_lsn()::text as received,
   current_setting('default_transaction_read_only') as read_only,
   current_setting('server_version_num') as server_version,
   pg_has_role('pg_monitor', 'USAGE')::text as monitor,
@@ -50,13 +52,15 @@ select case when has_function_privilege(to_regprocedure('herdsman.timeline_histo
 pub(crate) enum ProbeError {
     #[error("the probe query failed: {0}")]
     Query(String),
+    #[error("the connection broke: {0}")]
+    Broken(String),
     #[error("the probe's answer has no usable `{0}`; is this PostgreSQL 13 or later?")]
     Answer(&'static str),
 }
 
 /// Looks at a node once.
 pub(crate) async fn probe(client: &Client) -> Result<Evidence, ProbeError> {
-    let messages = client.simple_query(PROBE).await.map_err(|e| ProbeError::Query(describe(&e)))?;
+    let messages = client.simple_query(PROBE).await.map_err(|e| failed(&e))?;
     let row = messages.iter().find_map(|m| match m {
         SimpleQueryMessage::Row(row) => Some(row),
         _ => None,
@@ -66,7 +70,15 @@ pub(crate) async fn probe(client: &Client) -> Result<Evidence, ProbeError> {
 
 /// Makes the node answer with nothing but its state reports.
 pub(crate) async fn pulse(client: &Client) -> Result<(), ProbeError> {
-    client.simple_query("").await.map(drop).map_err(|e| ProbeError::Query(describe(&e)))
+    client.simple_query("").await.map(drop).map_err(|e| failed(&e))
+}
+
+/// Tells a server that refuses the question from a session that is over.
+fn failed(error: &tokio_postgres::Error) -> ProbeError {
+    let over = error
+        .as_db_error()
+        .is_none_or(|db| matches!(db.parsed_severity(), Some(Severity::Fatal | Severity::Panic)));
+    if over { ProbeError::Broken(describe(error)) } else { ProbeError::Query(describe(error)) }
 }
 
 /// Finds out how history files may be read.
@@ -154,6 +166,7 @@ fn read(row: &SimpleQueryRow) -> Result<Evidence, ProbeError> {
         timeline: Timeline(timeline.ok_or(ProbeError::Answer("timeline"))?),
         // A standby that has replayed nothing yet has no position.
         lsn: text("lsn").and_then(|t| t.parse().ok()).unwrap_or_default(),
+        received: text("received").and_then(|t| t.parse().ok()),
         read_only: need("read_only")? == "on",
         receiver,
         senders: senders.into_iter().map(SenderRow::into_sender).collect(),

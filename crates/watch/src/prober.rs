@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::WatchConfig;
 use crate::evidence::{Branch, Evidence, Sighting};
-use crate::probe::{self, HistoryAccess};
+use crate::probe::{self, HistoryAccess, ProbeError};
 use crate::topology::Heartbeat;
 use crate::{Moment, heartbeat};
 
@@ -177,11 +177,13 @@ impl Prober {
     async fn look(&self, session: &mut Session) -> Option<Evidence> {
         match timeout(self.config.timeout, session.look()).await {
             Ok(Ok(evidence)) => Some(evidence),
+            // Whether the server is gone too, the next attempt shows at once.
+            Ok(Err(ProbeError::Broken(story))) => {
+                tracing::debug!(node = %self.node, "the connection broke: {story}");
+                None
+            }
             Ok(Err(error)) => {
-                // A broken connection is settled by the next attempt; a live one that answers nonsense is not.
-                if !session.client.is_closed() && !session.driver.is_finished() {
-                    self.report(News::Sighting(Sighting::Gone(error.to_string()))).await;
-                }
+                self.report(News::Sighting(Sighting::Gone(error.to_string()))).await;
                 None
             }
             Err(_) => {
@@ -247,7 +249,7 @@ impl Session {
         }
     }
 
-    async fn look(&mut self) -> Result<Evidence, probe::ProbeError> {
+    async fn look(&mut self) -> Result<Evidence, ProbeError> {
         let mut evidence = probe::probe(&self.client).await?;
         self.standby = evidence.in_recovery;
         if evidence.in_recovery {

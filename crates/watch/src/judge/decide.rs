@@ -16,6 +16,9 @@ use crate::config::{LostStandbys, Quorum, SplitBrain, WatchConfig};
 use crate::evidence::Evidence;
 use crate::topology::{Proof, Verdict, Why};
 
+/// Bytes in a page of the write-ahead log (`XLOG_BLCKSZ`).
+const PAGE: u64 = 8192;
+
 /// All the decision looks at.
 pub(super) struct Scene<'a> {
     pub(super) now: Moment,
@@ -268,7 +271,7 @@ impl<'a> Scene<'a> {
             return self.attested(claim, 0);
         }
         let reason = format!(
-            "it was primary before, still answers, and nobody else claims ({behind} standbys follow)"
+            "it was primary before, still answers, and nobody else claims (standbys that follow: {behind})"
         );
         accept(claim.0, claim.1, Proof::Incumbent, reason)
     }
@@ -399,7 +402,14 @@ impl<'a> Scene<'a> {
             }
             None => first.min(evidence.lsn),
         };
-        let bytes = self.owed(incumbent, name).bytes_after(reached);
+        let owed = self.owed(incumbent, name);
+        // A flush in the background ends at a page's end, in the middle of a record. Whoever received that much has
+        // every whole record before it, and half a record was never acknowledged.
+        let reached = match owed.0 % PAGE {
+            0 => reached.max(evidence.received.unwrap_or_default()),
+            _ => reached,
+        };
+        let bytes = owed.bytes_after(reached);
         (bytes > 0).then(|| format!("{bytes} bytes that {node} had written"))
     }
 

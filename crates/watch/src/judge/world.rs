@@ -51,6 +51,8 @@ pub(super) struct Server {
     pub(super) calls_upstream: Option<String>,
     /// Rows of log archivers and other followers that are none of our nodes.
     pub(super) strangers: Vec<Sender>,
+    /// Bytes received of a record whose end is missing: the primary flushed a page's end and died.
+    pub(super) half_record: u64,
 }
 
 /// All servers.
@@ -85,7 +87,15 @@ impl Server {
             application_name: name.to_owned(),
             calls_upstream: None,
             strangers: Vec::new(),
+            half_record: 0,
         }
+    }
+
+    /// All it has replayed, plus a record it has only half of; what a promoted server received stays as it was.
+    fn received(&self) -> Option<Lsn> {
+        let whole =
+            if self.in_recovery { Some(self.lsn) } else { self.branches.last().map(|b| b.at) };
+        whole.map(|lsn| Lsn(lsn.0 + self.half_record))
     }
 
     pub(super) fn writes(&self) -> bool {
@@ -192,6 +202,7 @@ impl World {
             in_recovery: server.in_recovery,
             timeline: server.timeline,
             lsn: server.lsn,
+            received: server.received(),
             read_only: server.read_only,
             receiver: (!server.blind).then(|| receiver(node, server)).flatten(),
             senders: if server.blind { Vec::new() } else { self.senders(node) },

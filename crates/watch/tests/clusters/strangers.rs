@@ -37,6 +37,7 @@ on_each_version! {
         let brief = |config: &mut herdsman_watch::WatchConfig| config.witness_window = Duration::from_secs(1);
         let watcher = watch(sandbox, "herdsman", brief);
         until(&watcher.watch(), "n1 is primary", |t| t.primary().is_some_and(|n| n.as_str() == "n1")).await;
+        tokio::time::sleep(Duration::from_secs(2)).await;
         sandbox.clone_promoted("n3").await.unwrap();
         let topology = until(&watcher.watch(), "the copy is fenced", |t| t.nodes["n3"].fenced).await;
         assert!(topology.nodes["n3"].timeline > topology.nodes["n1"].timeline, "the copy must be on a newer timeline");

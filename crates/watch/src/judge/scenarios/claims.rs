@@ -303,6 +303,21 @@ fn a_lagging_standby_promoted_after_the_primary_died_would_lose_writes() {
 }
 
 #[test]
+fn half_a_record_at_a_pages_end_is_no_loss() {
+    for (received, verdict) in [(0x2000, "n2 WitnessedPromotion"), (0x1f00, "none LostWrites")] {
+        let mut herd = Herd::healthy(2);
+        let n2 = herd.world.get_mut("n2");
+        (n2.lagging, n2.half_record) = (true, received);
+        herd.write("n1", 0x2000).look().kill("n1").promote("n2").then(verdict);
+    }
+    // In the middle of a page a flush ends with a whole record.
+    let mut herd = Herd::healthy(2);
+    let n2 = herd.world.get_mut("n2");
+    (n2.lagging, n2.half_record) = (true, 0x300);
+    herd.write("n1", 0x300).look().kill("n1").promote("n2").then("none LostWrites");
+}
+
+#[test]
 fn a_loss_is_noticed_where_history_may_not_be_read() {
     let mut herd = Herd::healthy(2);
     herd.world.get_mut("n2").shows_history = false;

@@ -90,12 +90,21 @@ fn evidence() -> impl Strategy<Value = Evidence> {
     let flags = (any::<bool>(), prop::bool::weighted(0.05), prop::bool::weighted(0.1));
     let links = (prop::option::of(receiver()), prop::collection::vec(sender(), 0..4));
     let branches = prop::collection::vec(branch(), 0..3);
-    (system_id(), flags, timeline(), lsn(), links, branches).prop_map(
-        |(system_id, (in_recovery, read_only, blind), timeline, lsn, links, branches)| Evidence {
+    let positions = (lsn(), prop::option::of(lsn()));
+    (system_id(), flags, timeline(), positions, links, branches).prop_map(
+        |(
+            system_id,
+            (in_recovery, read_only, blind),
+            timeline,
+            (lsn, received),
+            links,
+            branches,
+        )| Evidence {
             system_id,
             in_recovery,
             timeline,
             lsn,
+            received,
             read_only,
             receiver: links.0,
             senders: links.1,

@@ -54,6 +54,8 @@ pub(super) struct Record {
     pub(super) returned: Option<Instant>,
     /// When the new primary was first seen to take writes.
     pub(super) observable: Option<Instant>,
+    /// When the other standby was told to follow it.
+    pub(super) repointed: Option<Instant>,
 }
 
 /// The cast at work on the herd.
@@ -71,8 +73,8 @@ impl Record {
         // The herd was settled before, so this has been true for long.
         let settled = started.checked_sub(Duration::from_secs(60)).unwrap_or(started);
         let stages = vec![Stage { at: settled, expect: Expect::Named(cast.old.clone()) }];
-        let (deeds, lost, returned, observable) = (Vec::new(), None, None, None);
-        Self { cast, started, stages, deeds, lost, returned, observable }
+        let (deeds, lost, returned, observable, repointed) = (Vec::new(), None, None, None, None);
+        Self { cast, started, stages, deeds, lost, returned, observable, repointed }
     }
 
     /// The primary when the cycle ends.
@@ -112,7 +114,7 @@ impl Script<'_> {
                 let chosen = self.record.cast.chosen.clone();
                 self.deed(format!("partition {old} from {chosen}"));
                 self.sandbox.partition(&old, &chosen).map_err(words)?;
-                sleep(plan.hold / 2).await;
+                sleep(plan.hold).await;
                 if plan.early_return {
                     self.kill_old().await?;
                     sleep(plan.until_promotion).await;
@@ -258,6 +260,7 @@ impl Script<'_> {
     async fn repoint(&mut self) -> Done {
         let Cast { chosen, other, .. } = self.record.cast.clone();
         self.deed(format!("repoint {other}"));
+        self.record.repointed = Some(Instant::now());
         self.sandbox.follow(&other, &chosen).await.map_err(words)?;
         if let Err(why) = self.truth.follows(self.sandbox, &other, &chosen).await {
             self.deed(format!("{other} has diverged, rejoin: {why}"));
@@ -299,25 +302,7 @@ impl Script<'_> {
             self.returned();
             return Ok(());
         }
-        sleep(plan.until_promotion).await;
-        self.promote().await?;
-        if plan.early_return {
-            sleep(plan.hold / 4).await;
-            self.thaw(&old).await?;
-        }
-        sleep(plan.until_repoint).await;
-        self.repoint().await?;
-        if !plan.early_return {
-            sleep(plan.hold / 4).await;
-            self.thaw(&old).await?;
-        }
-        sleep(plan.hold / 4).await;
-        self.rejoin_old().await
-    }
-
-    async fn thaw(&mut self, node: &str) -> Done {
-        self.deed(format!("thaw {node}"));
-        self.sandbox.thaw(node).await.map_err(words)
+        self.replace_the_absent(plan).await
     }
 
     /// The old primary runs on, but clients do not reach it; with `alone`, neither do other nodes.
@@ -343,25 +328,33 @@ impl Script<'_> {
             self.returned();
             return Ok(());
         }
+        self.replace_the_absent(plan).await
+    }
+
+    /// The old primary is away; another takes over before it comes back, sooner or later.
+    async fn replace_the_absent(&mut self, plan: &Plan) -> Done {
         sleep(plan.until_promotion).await;
         self.promote().await?;
         if plan.early_return {
             sleep(plan.hold / 4).await;
-            self.reconnect(&old)?;
+            self.bring_back().await?;
         }
         sleep(plan.until_repoint).await;
         self.repoint().await?;
         if !plan.early_return {
             sleep(plan.hold / 4).await;
-            self.reconnect(&old)?;
+            self.bring_back().await?;
         }
         sleep(plan.hold / 4).await;
         self.rejoin_old().await
     }
 
-    fn reconnect(&mut self, node: &str) -> Done {
-        self.deed(format!("reconnect {node}"));
-        self.sandbox.reconnect(node).map_err(words)
+    /// The old primary is heard again, whatever kept it away.
+    async fn bring_back(&mut self) -> Done {
+        let old = self.record.cast.old.clone();
+        self.deed(format!("reconnect and thaw {old}"));
+        self.sandbox.reconnect(&old).map_err(words)?;
+        self.sandbox.thaw(&old).await.map_err(words)
     }
 
     /// Faults that leave the primary alone: nothing may happen to the verdict.
@@ -383,7 +376,7 @@ impl Script<'_> {
         sleep(plan.hold).await;
         match plan.kind {
             Kind::StandbyKilled => self.start(&chosen).await?,
-            Kind::StandbyFrozen => self.thaw(&chosen).await?,
+            Kind::StandbyFrozen => self.sandbox.thaw(&chosen).await.map_err(words)?,
             _ => self.sandbox.heal(),
         }
         self.deed("over");

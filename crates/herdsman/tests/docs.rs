@@ -12,7 +12,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use crate::cluster::{Turn, open_temp_dir};
+use crate::cluster::{Cluster, Turn, open_temp_dir, sql};
 use crate::docs::page::Page;
 use crate::docs::session::Session;
 use crate::program::{Folder, ended};
@@ -90,6 +90,31 @@ fn every_configuration_shown_is_good() {
 }
 
 /// What is run must be in a `console` block, or nobody notices when it goes out of date.
+#[test]
+fn every_grant_shown_gives_what_a_watcher_needs() {
+    let mut pages = pages();
+    // The page that creates the role comes before those that grant it more.
+    pages.sort_by_key(|page| page.name != "docs/watch.md");
+    let blocks = || pages.iter().flat_map(|p| &p.blocks).filter(|b| b.language == "sql");
+    assert!(blocks().count() >= 3, "the statements that create the role are gone");
+    let cluster = Cluster::start(1);
+    cluster.sql(
+        "n1",
+        "drop owned by herdsman cascade; drop schema herdsman_monitor cascade; drop role herdsman",
+    );
+    for block in blocks() {
+        cluster.sql("n1", &block.lines.join("\n"));
+    }
+    let port = cluster.sandbox().server_port("n1").unwrap();
+    let asked =
+        sql(port, "herdsman", "…", "select count(*) from herdsman_monitor.timeline_history()");
+    assert_eq!(asked, Ok("0".to_owned()));
+    let asked = sql(port, "herdsman", "…", "select pg_has_role('pg_monitor', 'usage')");
+    assert_eq!(asked, Ok("t".to_owned()));
+    let asked = sql(port, "herdsman", "…", "insert into public.pgr66_avc values (now())");
+    assert_eq!(asked, Ok(String::new()));
+}
+
 #[test]
 fn no_command_of_ours_hides_in_a_block_that_is_not_run() {
     let mut found = Vec::new();

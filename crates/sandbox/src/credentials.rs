@@ -13,7 +13,7 @@ pub const ROLES: [&str; 5] = ["postgres", "herdsman", "replicator", "app", "plai
 /// Passwords of the roles of a sandbox, random for each sandbox and the same on all its nodes:
 ///
 /// - `postgres`: superuser
-/// - `herdsman`: what a watcher needs: `pg_monitor`, `herdsman.timeline_history()`, and may create its heartbeat table in
+/// - `herdsman`: what a watcher needs: `pg_monitor`, `herdsman_monitor.timeline_history()`, and may create its heartbeat table in
 ///   schema `public`
 /// - `replicator`: streaming replication
 /// - `app`: an application; may create in schema `public`
@@ -84,13 +84,13 @@ impl Credentials {
 const WATCHER: &str = r"
 GRANT pg_monitor TO herdsman;
 GRANT USAGE, CREATE ON SCHEMA public TO herdsman;
-CREATE SCHEMA herdsman;
-CREATE FUNCTION herdsman.timeline_history(OUT name text, OUT content text) RETURNS SETOF record
+CREATE SCHEMA herdsman_monitor;
+CREATE FUNCTION herdsman_monitor.timeline_history(OUT name text, OUT content text) RETURNS SETOF record
   LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog
   AS $$ SELECT name, pg_read_file('pg_wal/' || name) FROM pg_ls_waldir() WHERE name ~ '^[0-9A-F]{8}\.history$' $$;
-REVOKE EXECUTE ON FUNCTION herdsman.timeline_history() FROM PUBLIC;
-GRANT USAGE ON SCHEMA herdsman TO herdsman;
-GRANT EXECUTE ON FUNCTION herdsman.timeline_history() TO herdsman;
+REVOKE EXECUTE ON FUNCTION herdsman_monitor.timeline_history() FROM PUBLIC;
+GRANT USAGE ON SCHEMA herdsman_monitor TO herdsman;
+GRANT EXECUTE ON FUNCTION herdsman_monitor.timeline_history() TO herdsman;
 ";
 
 impl fmt::Debug for Credentials {

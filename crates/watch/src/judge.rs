@@ -367,21 +367,13 @@ impl Judge {
             incumbent.unaccounted = now;
         }
         incumbent.stepped_down = false;
-        incumbent.flushed = incumbent.flushed.max(evidence.lsn);
-        incumbent.seen = incumbent.seen.max(at);
+        incumbent.look(at, evidence.lsn);
         for standby in stances.keys() {
             if attest::root(standby, stances) == Some(&incumbent.node) {
-                let own = seen_at(standby).unwrap_or(at);
-                let timeline = incumbent.timeline;
+                let at = seen_at(standby).map_or(at, |own| own.min(at));
                 // What the incumbent wrote after this look at its standby, the standby may have left without.
-                let before = self
-                    .memory
-                    .attachments
-                    .get(standby)
-                    .filter(|a| own < at && a.timeline == timeline);
-                let flushed = before.map_or(incumbent.flushed, |a| a.flushed);
-                let at = own.min(at);
-                let attachment = memory::Attachment { timeline, at, flushed };
+                let flushed = incumbent.flushed_by(at);
+                let attachment = memory::Attachment { timeline: incumbent.timeline, at, flushed };
                 self.memory.attachments.insert(standby.clone(), attachment);
                 self.memory.standbys.insert(standby.clone());
             }

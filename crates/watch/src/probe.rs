@@ -35,7 +35,7 @@ select pg_is_in_recovery()::text as in_recovery,
 /// How this role may read history files on this node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum HistoryAccess {
-    /// By `herdsman.timeline_history()`, the function our documentation offers.
+    /// By `herdsman_monitor.timeline_history()`, the function our documentation offers.
     Function,
     /// By `pg_read_file`.
     File,
@@ -44,7 +44,7 @@ pub(crate) enum HistoryAccess {
 }
 
 const HISTORY_ACCESS: &str = r"
-select case when has_function_privilege(to_regprocedure('herdsman.timeline_history()'), 'EXECUTE') then 'function'
+select case when has_function_privilege(to_regprocedure('herdsman_monitor.timeline_history()'), 'EXECUTE') then 'function'
   when has_function_privilege('pg_read_file(text)', 'EXECUTE') then 'file' else 'closed' end as access";
 
 /// A node's answer makes no sense, or the query failed.
@@ -101,7 +101,10 @@ pub(crate) async fn branches(
     let content: Option<String> = match access {
         HistoryAccess::Closed => None,
         HistoryAccess::Function => client
-            .query_opt("select content from herdsman.timeline_history() where name = $1", &[&file])
+            .query_opt(
+                "select content from herdsman_monitor.timeline_history() where name = $1",
+                &[&file],
+            )
             .await
             .ok()
             .flatten()

@@ -132,8 +132,9 @@ impl Prober {
             let orders = *self.orders.borrow_and_update();
             let interval =
                 if orders.suspect { self.config.suspect_interval } else { self.config.interval };
-            let due =
-                last_probe.map_or_else(Instant::now, |at| at + interval.min(self.config.interval));
+            // A little out of step, so that no node is always looked at just before another.
+            let step = interval.min(self.config.interval).mul_f64(0.9 + fastrand::f64() / 10.0);
+            let due = last_probe.map_or_else(Instant::now, |at| at + step);
             let pulse = if session.standby { self.config.pulse.min(interval) } else { interval };
             let promoted = Arc::clone(&session.promoted);
             tokio::select! {

@@ -1,11 +1,14 @@
 //! What the judge remembers between two verdicts.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use herdsman_node::{Lsn, NodeName, SystemId, Timeline};
 use serde::{Deserialize, Serialize};
 
 use crate::Moment;
+
+/// Looks at the primary that are kept: more than fit between two looks at a standby.
+const LOOKS: usize = 32;
 
 /// What outlives a restart of the watcher: enough never to go back to a primary that was left.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -41,6 +44,9 @@ pub(crate) struct Incumbent {
     /// When it was last seen writing this timeline.
     #[serde(skip)]
     pub(crate) seen: Moment,
+    /// Its last looks, oldest first: when, and how far it had got then.
+    #[serde(skip)]
+    pub(crate) looks: VecDeque<(Moment, Lsn)>,
     /// Whether it has been seen in recovery since.
     #[serde(default)]
     pub(crate) stepped_down: bool,
@@ -66,6 +72,26 @@ pub(crate) struct FirstClaim {
     pub(crate) lsn: Lsn,
     /// Whether it is certain that the node does not run now.
     pub(crate) gone: bool,
+}
+
+impl Incumbent {
+    /// Takes in one more look at it.
+    pub(crate) fn look(&mut self, at: Moment, flushed: Lsn) {
+        self.flushed = self.flushed.max(flushed);
+        self.seen = self.seen.max(at);
+        if self.looks.back().is_none_or(|(last, _)| *last < at) {
+            self.looks.push_back((at, self.flushed));
+        }
+        if self.looks.len() > LOOKS {
+            self.looks.pop_front();
+        }
+    }
+
+    /// How far it was known to have got by `moment`; where that is too long ago, the first later look counts.
+    pub(crate) fn flushed_by(&self, moment: Moment) -> Lsn {
+        let by_then = self.looks.iter().rev().find(|(at, _)| *at <= moment);
+        by_then.or_else(|| self.looks.front()).map_or(self.flushed, |(_, flushed)| *flushed)
+    }
 }
 
 impl Memory {
@@ -107,8 +133,31 @@ impl Memory {
             timeline,
             flushed: Lsn::default(),
             seen: Moment::default(),
+            looks: VecDeque::new(),
             stepped_down: false,
             unaccounted: now,
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_standby_owes_what_the_primary_had_when_it_was_last_seen_following() {
+        let mut memory = Memory::default();
+        memory.accept(&NodeName::new("n1").unwrap(), Timeline(1), Moment::default());
+        let incumbent = memory.incumbent.as_mut().unwrap();
+        assert_eq!(incumbent.flushed_by(Moment::from_millis(5)), Lsn(0));
+        for look in 1..=100 {
+            incumbent.look(Moment::from_millis(look * 10), Lsn(look * 100));
+        }
+        let by =
+            |millis| memory.incumbent.as_ref().unwrap().flushed_by(Moment::from_millis(millis));
+        assert_eq!(by(1000), Lsn(10_000));
+        assert_eq!(by(999), Lsn(9_900), "what came later is not owed");
+        assert_eq!(by(5000), Lsn(10_000));
+        assert_eq!(by(10), Lsn(6_900), "too long ago to tell: the oldest look that is kept");
     }
 }

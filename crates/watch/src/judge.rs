@@ -54,7 +54,9 @@ pub(crate) struct Judge {
 /// What is known of one node beside its evidence.
 #[derive(Clone, Debug, Default)]
 struct NodeState {
+    /// As configured, then as its host name resolved last.
     addresses: Vec<String>,
+    configured_addresses: usize,
     evidence: Option<(Moment, Arc<Evidence>)>,
     error: Option<String>,
     tried: bool,
@@ -80,7 +82,7 @@ impl Judge {
     ) -> Self {
         let nodes = nodes
             .into_iter()
-            .map(|(name, addresses)| (name, NodeState { addresses, ..NodeState::default() }))
+            .map(|(name, addresses)| (name, NodeState::default().reached_under(addresses)))
             .collect();
         let memory = memory.of_cluster(config.system_id);
         Self {
@@ -113,7 +115,7 @@ impl Judge {
             .into_iter()
             .map(|(name, addresses)| {
                 let state = old.remove(&name).unwrap_or_default();
-                (name, NodeState { addresses, ..state })
+                (name, state.reached_under(addresses))
             })
             .collect();
         (self.config, self.pin_until) = (config, pin_until);
@@ -121,14 +123,11 @@ impl Judge {
         self.memory.claims.retain(|name, _| self.nodes.contains_key(name));
     }
 
-    /// Learns the addresses a node's host name stands for.
-    pub(crate) fn add_addresses(&mut self, node: &NodeName, addresses: Vec<String>) {
-        let Some(state) = self.nodes.get_mut(node) else { return };
-        for address in addresses {
-            if !state.addresses.contains(&address) {
-                state.addresses.push(address);
-            }
-        }
+    /// Learns the addresses a node's host name stands for now, in place of those it stood for before.
+    pub(crate) fn hear_addresses(&mut self, node: &NodeName, resolved: Vec<String>) {
+        let Some(state) = self.nodes.get_mut(node).filter(|_| !resolved.is_empty()) else { return };
+        state.addresses.truncate(state.configured_addresses);
+        state.addresses.extend(resolved);
     }
 
     /// Takes in one look at one node.
@@ -391,6 +390,10 @@ impl Judge {
 }
 
 impl NodeState {
+    fn reached_under(self, addresses: Vec<String>) -> Self {
+        Self { configured_addresses: addresses.len(), addresses, ..self }
+    }
+
     /// The evidence, while it counts: the node was up when last looked at, and not too long ago.
     fn live(&self, now: Moment, lease: Option<std::time::Duration>) -> Option<&Arc<Evidence>> {
         let (at, evidence) = self.evidence.as_ref().filter(|_| self.up && self.shut.is_none())?;

@@ -181,7 +181,7 @@ impl Dispatcher {
                 urgent
             }
             News::Addresses(addresses) => {
-                self.judge.add_addresses(&node, addresses);
+                self.judge.hear_addresses(&node, addresses);
                 false
             }
             News::Heartbeat(heartbeat) => {

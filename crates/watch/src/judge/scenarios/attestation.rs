@@ -81,7 +81,7 @@ fn learnt_addresses_are_used() {
     herd.world.get_mut("n2").calls_upstream = Some("10.0.0.7".to_owned());
     let replayed = Some(herd.world.get("n2").lsn);
     herd.world.get_mut("n3").strangers.push(Sender { replayed, ..row("n2") });
-    herd.forget().judge.add_addresses(&name("n1"), vec!["10.0.0.7:5432".to_owned()]);
+    herd.forget().judge.hear_addresses(&name("n1"), vec!["10.0.0.7:5432".to_owned()]);
     herd.then("n1 Attested");
     assert_eq!(follows(&herd, "n2").as_deref(), Some("n1"));
 }

@@ -202,7 +202,7 @@ fn unknown_nodes_are_not_listened_to() {
     let mut herd = Herd::healthy(2);
     let (stranger, sighting): (NodeName, _) = (name("n7"), herd.sighting(&name("n1")));
     herd.judge.observe(herd.now, &stranger, sighting);
-    herd.judge.add_addresses(&stranger, vec!["n7:1".to_owned()]);
+    herd.judge.hear_addresses(&stranger, vec!["n7:1".to_owned()]);
     herd.judge.hear_heartbeat(&stranger, crate::topology::Heartbeat::Missing);
     assert_eq!(herd.look().topology.nodes.len(), 2);
     let nobody = crate::topology::Verdict::None { why: Why::Starting, reason: String::new() };

@@ -67,3 +67,38 @@ async fn ask(command: &[String]) -> Result<String, String> {
     let status = child.wait().await.map_err(|e| e.to_string())?;
     if status.success() { Ok(text) } else { Err(format!("`{program}` ended with {status}")) }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// What comes of one run of a shell script as the authority.
+    async fn heard(script: &str) -> Option<NodeName> {
+        let command = ["sh", "-c", script].map(str::to_owned).to_vec();
+        let limits = (Duration::from_secs(60), Duration::from_millis(300));
+        let authority = Authority { command, interval: limits.0, timeout: limits.1 };
+        let nodes = ["n1", "n2"].map(|name| NodeName::new(name).unwrap()).into();
+        let (answers, mut heard) = mpsc::channel(1);
+        let asking = tokio::spawn(run(authority, Arc::new(nodes), answers));
+        let first = heard.recv().await.unwrap();
+        asking.abort();
+        first
+    }
+
+    #[tokio::test]
+    async fn a_host_that_the_command_names_is_heard_and_nothing_else_is() {
+        assert_eq!(heard("echo n2").await.unwrap().as_str(), "n2");
+        for script in [
+            "true",
+            "echo n9",
+            "echo n1; exit 3",
+            "sleep 5; echo n1",
+            "yes n1",
+            "exec /no/such/program",
+        ] {
+            assert_eq!(heard(script).await, None, "{script}");
+        }
+    }
+}

@@ -22,3 +22,23 @@ pub(crate) fn save(path: &Path, memory: &Memory) -> std::io::Result<()> {
     file.sync_all()?;
     std::fs::rename(&next, path)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_saved_is_loaded_a_missing_file_is_nothing_and_a_broken_one_is_told() {
+        let folder =
+            std::env::temp_dir().join(format!("herdsman-state-file-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let file = folder.join("state.json");
+        assert_eq!(load(&file), Ok(Memory::default()));
+        save(&file, &Memory::default()).unwrap();
+        assert_eq!(load(&file), Ok(Memory::default()));
+        std::fs::write(&file, "{\"term\": 1").unwrap();
+        assert!(load(&file).unwrap_err().contains("it is not a Herdsman state file"));
+        assert!(load(&folder).is_err());
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+}

@@ -270,7 +270,7 @@ impl<'a> Scene<'a> {
             return self.attested(claim, 0);
         }
         let reason = format!(
-            "it was primary before, still answers, and nobody else claims (standbys that follow: {behind})"
+            "it was primary before, still answers, and no other claim counts (standbys that follow: {behind})"
         );
         accept(claim.0, claim.1, Proof::Incumbent, reason)
     }

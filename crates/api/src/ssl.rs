@@ -131,6 +131,19 @@ impl Ssl {
         TlsIdentity::new(chain, key)
     }
 
+    /// The certificates alone, for whoever wants to know this server again: the key is neither needed nor read.
+    ///
+    /// # Errors
+    /// [`SslError`] when no certificate is named, or it cannot be read.
+    pub fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, SslError> {
+        let given = [("cert", &self.cert), ("b64cert", &self.b64cert)];
+        let named = given.into_iter().find_map(|(field, value)| {
+            Some((field, value.as_deref().filter(|v| !v.trim().is_empty())?))
+        });
+        let (field, value) = named.ok_or(SslError::Empty)?;
+        certificates(field, &pem(field, value)?)
+    }
+
     fn given(&self) -> [(&'static str, bool); 4] {
         let plain = |value: &Option<String>| value.as_ref().is_some_and(|v| !v.trim().is_empty());
         let secret = |value: &Option<SecretString>| {

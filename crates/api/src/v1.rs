@@ -1,7 +1,7 @@
 //! `/v1`: the API of pgroute66, in both of its shapes.
 
 use herdsman_node::{NodeName, Role};
-use herdsman_watch::{Heartbeat, NodeView, Verdict};
+use herdsman_watch::{Answer, Heartbeat, NodeView, Verdict};
 use hyper::StatusCode;
 
 use crate::Bodies;
@@ -80,14 +80,10 @@ pub(crate) fn answer(route: Route<'_>, query: &Query, view: &View<'_>) -> Result
 }
 
 fn primary(members: Members<'_>, view: &View<'_>) -> Reply {
-    let (status, node) = match &view.topology.verdict {
-        Verdict::Primary { node, .. } if members.contain(node) => (StatusCode::OK, Some(node)),
-        Verdict::SplitBrain { claimants, .. } if claimants.iter().any(|n| members.contain(n)) => {
-            (StatusCode::CONFLICT, None)
-        }
-        Verdict::Primary { .. } | Verdict::SplitBrain { .. } | Verdict::None { .. } => {
-            (StatusCode::NOT_FOUND, None)
-        }
+    let (status, node) = match view.topology.verdict.answer(|node| members.contain(node)) {
+        Answer::Primary(node) => (StatusCode::OK, Some(node)),
+        Answer::SplitBrain => (StatusCode::CONFLICT, None),
+        Answer::None => (StatusCode::NOT_FOUND, None),
     };
     match view.bodies {
         Bodies::V0 => Reply::json(status, view.bodies, &node.map_or("", NodeName::as_str)),

@@ -36,5 +36,5 @@ pub use config::{
     SplitBrain, WatchConfig,
 };
 pub use moment::Moment;
-pub use topology::{Heartbeat, Lag, NodeView, Proof, Topology, Verdict, Why};
+pub use topology::{Answer, Heartbeat, Lag, NodeView, Proof, Topology, Verdict, Why};
 pub use watcher::{Setup, StartError, Watch, Watcher};

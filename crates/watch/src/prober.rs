@@ -78,9 +78,13 @@ impl Prober {
     pub(crate) async fn run(mut self) {
         let mut pause = self.config.backoff_min;
         loop {
-            let addresses = probe::resolve(&self.info, self.config.timeout).await;
+            // Side by side: a slow name server must not stand between a broken connection and the next attempt.
+            let (addresses, attempt) = tokio::join!(
+                probe::resolve(&self.info, self.config.timeout),
+                connect(&self.info, &self.tls, self.config.timeout),
+            );
             self.report(News::Addresses(addresses)).await;
-            match connect(&self.info, &self.tls, self.config.timeout).await {
+            match attempt {
                 Ok(connection) => {
                     // A server that accepts and then fails every probe must not be connected to in a busy loop.
                     if self.hold(connection).await {

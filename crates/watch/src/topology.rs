@@ -52,6 +52,17 @@ pub enum Verdict {
     },
 }
 
+/// What a verdict is to somebody who asks about some of the nodes only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer<'a> {
+    /// The proven primary is among them.
+    Primary(&'a NodeName),
+    /// There is a split brain, and one of those who claim is among them.
+    SplitBrain,
+    /// None of them may be written to.
+    None,
+}
+
 /// What proves a primary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -217,6 +228,20 @@ impl Topology {
 }
 
 impl Verdict {
+    /// The verdict for those who ask about a group of nodes.
+    ///
+    /// A group selects whom one hears about. It never hides a second primary: one claimant inside and another outside
+    /// is a split brain all the same.
+    pub fn answer(&self, is_member: impl Fn(&NodeName) -> bool) -> Answer<'_> {
+        match self {
+            Self::Primary { node, .. } if is_member(node) => Answer::Primary(node),
+            Self::SplitBrain { claimants, .. } if claimants.iter().any(is_member) => {
+                Answer::SplitBrain
+            }
+            Self::Primary { .. } | Self::SplitBrain { .. } | Self::None { .. } => Answer::None,
+        }
+    }
+
     /// The verdict's reason in words.
     #[must_use]
     pub fn reason(&self) -> &str {

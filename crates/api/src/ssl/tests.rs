@@ -110,3 +110,14 @@ fn a_key_is_never_printed() {
         assert!(shown.contains("not shown") && !shown.contains(&broken), "{shown}");
     }
 }
+
+#[test]
+fn the_certificate_is_known_without_the_key() {
+    let (cert, _) = pair();
+    let found = |fields: &[(&str, &str)]| ssl(fields).certificates().map(|found| found.len());
+    assert_eq!(found(&[("cert", &cert)]).unwrap(), 1);
+    assert_eq!(found(&[("b64cert", &base64(&cert)), ("b64key", "/no/such/key")]).unwrap(), 1);
+    // A path of letters only is a path, although it is base64 of something.
+    assert!(matches!(found(&[("cert", "/etc/none")]), Err(SslError::File { .. })));
+    assert!(matches!(found(&[("key", "x")]), Err(SslError::Empty)));
+}

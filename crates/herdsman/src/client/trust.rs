@@ -3,8 +3,6 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use herdsman_api::Ssl;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -21,22 +19,13 @@ pub(crate) struct Trust {
 }
 
 impl Trust {
-    /// Trusts the certificate that our own configuration makes the API show: base64 of PEM, the path of a PEM file, or
-    /// PEM itself.
+    /// Trusts the certificate that our own configuration makes the API show.
     ///
     /// # Errors
     /// What is wrong with the certificate.
     pub(crate) fn of_config(ssl: &Ssl) -> Result<Self, String> {
-        let value = [&ssl.cert, &ssl.b64cert].into_iter().flatten().find(|value| !value.is_empty());
-        let value = value.ok_or("`ssl` names no certificate; give `cert` and `key`")?;
-        if value.contains("-----BEGIN ") {
-            return Self::of_pem("the one in `ssl`", value.as_bytes());
-        }
-        let packed: String = value.chars().filter(|c| !c.is_whitespace()).collect();
-        match STANDARD.decode(packed) {
-            Ok(pem) => Self::of_pem("the one in `ssl`", &pem),
-            Err(_) => Self::of_file(Path::new(value.trim())),
-        }
+        let certificates = ssl.certificates().map_err(|error| error.to_string())?;
+        Ok(Self { certificates })
     }
 
     /// Trusts the certificates in a PEM file.
@@ -47,13 +36,10 @@ impl Trust {
         let place = format!("`{}`", path.display());
         let pem = std::fs::read(path)
             .map_err(|error| format!("the certificates in {place} cannot be read: {error}"))?;
-        Self::of_pem(&place, &pem)
-    }
-
-    fn of_pem(place: &str, pem: &[u8]) -> Result<Self, String> {
-        let certificates: Vec<_> = CertificateDer::pem_slice_iter(pem)
-            .collect::<Result<_, _>>()
-            .map_err(|error| format!("the certificates in {place} cannot be read: {error}"))?;
+        let certificates: Vec<_> =
+            CertificateDer::pem_slice_iter(&pem)
+                .collect::<Result<_, _>>()
+                .map_err(|error| format!("the certificates in {place} cannot be read: {error}"))?;
         if certificates.is_empty() {
             return Err(format!("{place} holds no certificate in PEM form"));
         }

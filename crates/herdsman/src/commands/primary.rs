@@ -2,7 +2,7 @@
 
 use herdsman_api::Groups;
 use herdsman_node::NodeName;
-use herdsman_watch::{Topology, Verdict};
+use herdsman_watch::{Answer, Topology, Verdict};
 
 use super::ask::{self, Direct, Told};
 use crate::cli::{Global, PrimaryArgs};
@@ -48,18 +48,14 @@ fn answer<'a>(
         })?),
     };
     let is_member = |node: &NodeName| members.is_none_or(|members| members.contains(node));
-    match &topology.verdict {
-        Verdict::Primary { node, .. } if is_member(node) => Ok(node),
-        Verdict::SplitBrain { claimants, .. } if claimants.iter().any(is_member) => {
-            Err(Exit::SplitBrain.with(&topology.verdict))
-        }
-        Verdict::Primary { node, .. } => Err(Exit::NoPrimary.with(format!(
+    match (topology.verdict.answer(is_member), &topology.verdict) {
+        (Answer::Primary(node), _) => Ok(node),
+        (Answer::SplitBrain, verdict) => Err(Exit::SplitBrain.with(verdict)),
+        (Answer::None, Verdict::Primary { node, .. }) => Err(Exit::NoPrimary.with(format!(
             "the primary is {node}, which is not in group `{}`",
             group.unwrap_or("all")
         ))),
-        Verdict::SplitBrain { .. } | Verdict::None { .. } => {
-            Err(Exit::NoPrimary.with(&topology.verdict))
-        }
+        (Answer::None, verdict) => Err(Exit::NoPrimary.with(verdict)),
     }
 }
 

@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use herdsman_node::units;
 use serde::{Deserialize, Deserializer};
 
 /// How the API answers and what it bears: the `api:` section.
@@ -54,24 +55,12 @@ impl Default for ApiConfig {
 }
 
 fn connections<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
-    let value = usize::deserialize(deserializer)?;
-    if (1..=65_536).contains(&value) {
-        return Ok(value);
-    }
-    Err(serde::de::Error::custom(format!("`{value}` is out of range; allowed is 1 to 65536")))
+    units::number(deserializer, 1..=65_536)
 }
 
+/// Shorter cuts honest clients off, longer is no bound.
 fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    let bad = |problem: &str| serde::de::Error::custom(format!("`{text}` {problem}"));
-    let value = humantime::parse_duration(&text)
-        .map_err(|_| bad("is not a duration; write it like 500ms, 5s or 2m"))?;
-    // Shorter cuts honest clients off, longer is no bound.
-    if (Duration::from_millis(100)..=Duration::from_secs(3600)).contains(&value) {
-        Ok(value)
-    } else {
-        Err(bad("is out of range; allowed is 100ms to 1h"))
-    }
+    units::duration(deserializer, Duration::from_millis(100)..=Duration::from_secs(3600))
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use herdsman_node::Trust;
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
@@ -17,9 +18,7 @@ use tokio_rustls::TlsConnector;
 
 use crate::config::Config;
 
-mod trust;
-
-pub(crate) use trust::Trust;
+pub(crate) mod trust;
 
 /// Bound on one request, from looking up the name to the last byte. Answers come from memory: what takes longer is
 /// not going to answer.
@@ -58,7 +57,7 @@ impl Endpoint {
     /// # Errors
     /// What is wrong with the configured certificate.
     pub(crate) fn of_config(config: &Config) -> Result<Self, String> {
-        let trust = config.ssl.as_ref().map(Trust::of_config).transpose()?;
+        let trust = config.ssl.as_ref().map(trust::of_config).transpose()?;
         let host = match config.listen.bind.as_str() {
             "" | "*" | "0.0.0.0" | "::" => "localhost".to_owned(),
             other => other.to_owned(),

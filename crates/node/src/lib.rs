@@ -8,9 +8,12 @@ mod conninfo;
 mod identity;
 mod lsn;
 mod tls;
+mod trust;
+pub mod units;
 
 pub use connect::{ConnectError, ConnectErrorKind, Connection, connect, describe};
-pub use conninfo::{Conninfo, ConninfoError, SslMode};
+pub use conninfo::{Conninfo, ConninfoError, Hosts, LoadBalanceHosts, SslMode, TargetSessionAttrs};
 pub use identity::{InvalidName, NodeName, ParseSystemIdError, Role, SystemId, Timeline};
 pub use lsn::{Lsn, ParseLsnError};
 pub use tls::{Tls, TlsError};
+pub use trust::Trust;

@@ -154,7 +154,8 @@ impl Sandbox {
         Ok(keys)
     }
 
-    /// A ready `herdsman.yml` that watches this cluster and serves its API on `api_port` of 127.0.0.1.
+    /// A ready `herdsman.yml` that watches this cluster, serves its API on `api_port` of 127.0.0.1, and lets programs that
+    /// use the library log in as `app`.
     ///
     /// # Errors
     /// Never for the sandbox's own nodes; the signature leaves room.
@@ -180,6 +181,9 @@ impl Sandbox {
                 serde_json::Value::from(self.replication_addresses(name)?)
             ));
         }
+        // Programs that use the library log in as the application, which may make tables of its own.
+        let password = serde_json::Value::from(self.credentials.password("app")?);
+        text.push_str(&format!("route:\n  application: {{ user: app, password: {password} }}\n"));
         Ok(text)
     }
 

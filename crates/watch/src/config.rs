@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use herdsman_node::{NodeName, SystemId, Timeline};
+use herdsman_node::{NodeName, SystemId, Timeline, units};
 use serde::{Deserialize, Deserializer};
 
 /// How the cluster is watched and judged: the `watch:` section.
@@ -252,15 +252,7 @@ const DURATIONS: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(10)..=Duration::from_secs(3600);
 
 fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    let bad = |problem: &str| serde::de::Error::custom(format!("`{text}` {problem}"));
-    let value = humantime::parse_duration(&text)
-        .map_err(|_| bad("is not a duration; write it like 500ms, 5s or 2m"))?;
-    if DURATIONS.contains(&value) {
-        Ok(value)
-    } else {
-        Err(bad("is out of range; allowed is 10ms to 1h"))
-    }
+    units::duration(deserializer, DURATIONS)
 }
 
 fn maybe_duration<'de, D: Deserializer<'de>>(
@@ -280,9 +272,5 @@ fn maybe_time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Syste
 }
 
 fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
-    let value = u32::deserialize(deserializer)?;
-    if (1..=100).contains(&value) {
-        return Ok(value);
-    }
-    Err(serde::de::Error::custom(format!("`{value}` is out of range; allowed is 1 to 100")))
+    units::number(deserializer, 1..=100)
 }

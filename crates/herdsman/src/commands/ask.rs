@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use herdsman_api::Groups;
-use herdsman_node::{NodeName, Role};
+use herdsman_node::{NodeName, Role, Trust};
 use herdsman_watch::{Topology, Verdict, Watch, Watcher, Why};
 use serde::{Deserialize, Serialize};
 
 use crate::cli::{AskArgs, Global};
-use crate::client::{Endpoint, Trust};
+use crate::client::{Endpoint, trust};
 use crate::config::{Config, ConfigError, Depth};
 use crate::exit::{Exit, Failed};
 
@@ -54,7 +54,7 @@ pub(super) fn endpoint(args: &AskArgs, global: &Global) -> Result<Endpoint, Fail
                 .and_then(|config| config.ssl)
                 .map_or_else(
                     || Err("https needs certificates to trust; give `--cacert FILE`".to_owned()),
-                    |ssl| Trust::of_config(&ssl),
+                    |ssl| trust::of_config(&ssl),
                 ),
         });
         return endpoint.map_err(|problem| Exit::Usage.with(problem));

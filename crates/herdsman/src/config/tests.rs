@@ -325,11 +325,11 @@ fn nested_keys_of_the_watch_section_are_checked() {
 fn other_keys_are_checked() {
     below(
         "prot: 8080\n",
-        "4:1: unknown key `prot`, expected hosts, groups, host_groups, bind, port, ssl, loglevel, logfile, watch, availability or api",
+        "4:1: unknown key `prot`, expected hosts, groups, host_groups, bind, port, ssl, loglevel, logfile, watch, availability, api or route",
     );
     below(
         "Port: 1\nfoo: 2\n",
-        "4:1: unknown key `Port`, expected hosts, groups, host_groups, bind, port, ssl, loglevel, logfile, watch, availability or api",
+        "4:1: unknown key `Port`, expected hosts, groups, host_groups, bind, port, ssl, loglevel, logfile, watch, availability, api or route",
     );
     below("port: http\n", "4:7: `port` is `http`, expected a whole number from 0 to 65535");
     below("port: 70000\n", "4:7: `port` is `70000`, expected a whole number from 0 to 65535");
@@ -369,7 +369,7 @@ fn other_keys_are_checked() {
     below("logfile: [x]\n", "4:10: `logfile` is a list, expected a single value");
     below(
         "1: x\n",
-        "4:1: unknown key `1`, expected hosts, groups, host_groups, bind, port, ssl, loglevel, logfile, watch, availability or api",
+        "4:1: unknown key `1`, expected hosts, groups, host_groups, bind, port, ssl, loglevel, logfile, watch, availability, api or route",
     );
     below(
         "loglevel: !!int x\n",
@@ -452,6 +452,27 @@ fn an_unmodified_pgroute66_file_is_valid() {
     let note =
         "hosts.host1: `pool_max_conn_idle_time` and `pool_max_conns` accepted, without effect here";
     assert_eq!(config.notes, [note]);
+}
+
+#[test]
+fn the_section_of_the_library_is_checked_too() {
+    let good = "route:\n  writers: [a]\n  readers: [b]\n  pool: {max_lifetime: never}\n  application: {user: app, password: s3cret}\n";
+    assert_eq!(parse(&format!("{HOSTS}{good}")).unwrap().notes, [""; 0]);
+    let text = format!("{HOSTS}{good}");
+    let notes = Config::parse(Path::new("h.yml"), &text, Depth::Full, true).unwrap().notes;
+    assert!(notes.iter().any(|note| note.contains("holds secrets")), "{notes:?}");
+    below(
+        "route:\n  readers: [b, c]\n",
+        "5:16: `route.readers` lists `c`, expected a node of `hosts`: `a` or `b`",
+    );
+    below(
+        "route:\n  pool: {size: 5}\n",
+        "5:10: unknown key `size` in `route.pool`, expected max_connections, min_connections, acquire_timeout, idle_timeout, max_lifetime, connect_timeout, prepared_statements or read_only_readers",
+    );
+    below(
+        "route:\n  application:\n    password: s3cret\n    password_env: X\n",
+        "7:19: `route.application.password_env`: the password is given twice, expected either `password` or `password_env`",
+    );
 }
 
 #[test]

@@ -65,16 +65,9 @@ fn uri(rest: &str) -> Result<BTreeMap<String, String>, ConninfoError> {
         pairs.insert("user".to_owned(), decode("user", user)?);
         pairs.insert("password".to_owned(), decode("password", password)?);
     }
-    let (host, port) = match address.strip_prefix('[') {
-        Some(v6) => {
-            let (host, rest) =
-                v6.split_once(']').ok_or_else(|| wrong("host", "has a `[` without its `]`"))?;
-            (host, rest.strip_prefix(':').unwrap_or(rest))
-        }
-        None => address.rsplit_once(':').unwrap_or((address, "")),
-    };
-    pairs.insert("host".to_owned(), decode("host", host)?);
-    pairs.insert("port".to_owned(), decode("port", port)?);
+    let (hosts, ports) = addresses(address)?;
+    pairs.insert("host".to_owned(), decode("host", &hosts)?);
+    pairs.insert("port".to_owned(), decode("port", &ports)?);
     pairs.insert("dbname".to_owned(), decode("dbname", path)?);
     for pair in query.split('&').filter(|p| !p.is_empty()) {
         let (key, value) = pair.split_once('=').ok_or_else(|| {
@@ -88,6 +81,35 @@ fn uri(rest: &str) -> Result<BTreeMap<String, String>, ConninfoError> {
         };
     }
     Ok(pairs)
+}
+
+/// `host:port,host:port,…` as two lists, still percent-encoded, with an empty place where one of them has nothing.
+fn addresses(mut rest: &str) -> Result<(String, String), ConninfoError> {
+    let (mut hosts, mut ports) = (String::new(), String::new());
+    loop {
+        let (host, behind) = match rest.strip_prefix('[') {
+            Some(v6) => {
+                let (host, behind) =
+                    v6.split_once(']').ok_or_else(|| wrong("host", "has a `[` without its `]`"))?;
+                if !(behind.is_empty() || behind.starts_with([':', ','])) {
+                    return Err(wrong("host", "has something other than a port behind its `]`"));
+                }
+                (host, behind)
+            }
+            None => rest.split_at(rest.find([':', ',']).unwrap_or(rest.len())),
+        };
+        let (port, next) = match behind.split_once(',') {
+            Some((port, next)) => (port, Some(next)),
+            None => (behind, None),
+        };
+        hosts.push_str(host);
+        ports.push_str(port.strip_prefix(':').unwrap_or(port));
+        let Some(next) = next else { break };
+        hosts.push(',');
+        ports.push(',');
+        rest = next;
+    }
+    Ok((hosts, ports))
 }
 
 /// Percent-decoding; the error names the parameter, never its value.
@@ -145,6 +167,12 @@ mod tests {
             ],
         );
         check("postgres://[::1]:7/d", &[("dbname", "d"), ("host", "::1"), ("port", "7")]);
+        check("postgres://[::1]/d", &[("dbname", "d"), ("host", "::1")]);
+        check("postgres://a:1,b,[::1]:3", &[("host", "a,b,::1"), ("port", "1,,3")]);
+        check("postgres://a,b/d", &[("dbname", "d"), ("host", "a,b"), ("port", ",")]);
+        check("postgres://a,b?port=7", &[("host", "a,b"), ("port", "7")]);
+        check("postgres://a:1,", &[("host", "a,"), ("port", "1,")]);
+        check("postgres://%2Frun%2Fpg,b:2", &[("host", "/run/pg,b"), ("port", ",2")]);
         check("postgres://%2Frun%2Fpg/d", &[("dbname", "d"), ("host", "/run/pg")]);
         check("postgres:///d?host=/run", &[("dbname", "d"), ("host", "/run")]);
         check("postgres://h/d?ssl=true", &[("dbname", "d"), ("host", "h"), ("sslmode", "require")]);
@@ -159,6 +187,8 @@ mod tests {
             "password='secret",
             "postgres://u:secret%zz@h",
             "postgres://[::1/d",
+            "postgres://[::1]secret/d",
+            "postgres://a,[::1/d",
             "postgres://h/d?x",
         ] {
             let error = pairs(text).unwrap_err().to_string();

@@ -2,19 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::Path;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use herdsman_node::{Conninfo, ConninfoError, NodeName};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 
-use super::Depth;
-use super::places::{At, Kind, Place, Places};
-use super::problem::{Page, Problem, quoted};
+use crate::places::{At, Kind, Place, Places};
+use crate::problem::{Page, Problem};
+use crate::{Depth, password};
 
 /// One host as it is written.
-pub(super) enum HostEntry {
+pub(crate) enum HostEntry {
     /// Keyword pairs, as in pgroute66.
     Keys(BTreeMap<String, Option<String>>),
     /// A keyword string or a URI.
@@ -22,17 +19,13 @@ pub(super) enum HostEntry {
 }
 
 /// What a host's keys became.
-pub(super) struct Host {
-    pub(super) conninfo: Conninfo,
+#[derive(Clone, Debug)]
+pub struct Host {
+    /// How it is reached.
+    pub conninfo: Conninfo,
     /// Whether the file itself holds the password.
-    pub(super) inline_password: bool,
+    pub inline_password: bool,
 }
-
-/// Where passwords come from besides `password`; none of these reaches the server.
-const PASSWORD_SOURCES: [&str; 4] = ["password", "b64password", "password_file", "password_env"];
-
-/// Longest password taken from a file.
-const MAX_PASSWORD: usize = 4096;
 
 /// Parameters of connection strings whose names may be repeated in an error: anything else that stands where a name
 /// is expected may be a piece of a password.
@@ -54,7 +47,7 @@ const NAMES: [&str; 14] = [
 ];
 
 /// Finds entries of the wrong shape, so that all of them are told at once.
-pub(super) fn misshapen(places: &Places, page: &Page<'_>) -> Vec<Problem> {
+pub(crate) fn misshapen(places: &Places, page: &Page<'_>) -> Vec<Problem> {
     let mut problems = Vec::new();
     for host in places.below(&["hosts"]) {
         let name = host.path.last().map_or("", String::as_str);
@@ -83,7 +76,7 @@ pub(super) fn misshapen(places: &Places, page: &Page<'_>) -> Vec<Problem> {
 }
 
 /// Builds every host that can be built, and a problem for each of the others.
-pub(super) fn build(
+pub(crate) fn build(
     entries: BTreeMap<String, HostEntry>,
     places: &Places,
     page: &Page<'_>,
@@ -115,111 +108,13 @@ fn host(entry: HostEntry, spot: &Spot<'_>, depth: Depth) -> Result<Host, Problem
                 keys.into_iter().map(|(key, value)| (key, value.unwrap_or_default())).collect();
             let inline_password =
                 ["password", "b64password"].iter().any(|&key| pairs.contains_key(key));
-            let password = password(&mut pairs, spot, depth)?;
+            let password = password::take(&mut pairs, depth)
+                .map_err(|wrong| spot.at_key(&wrong.key, &wrong.message))?;
             pairs.extend(password.map(|password| ("password".to_owned(), password)));
             let conninfo = Conninfo::from_pairs(&pairs).map_err(|error| spot.of_key(&error))?;
             Ok(Host { conninfo, inline_password })
         }
     }
-}
-
-/// Takes the keys about passwords out of `pairs` and returns the password they give.
-fn password(
-    pairs: &mut BTreeMap<String, String>,
-    spot: &Spot<'_>,
-    depth: Depth,
-) -> Result<Option<String>, Problem> {
-    let mut given: Vec<(&str, String)> = PASSWORD_SOURCES
-        .iter()
-        .filter_map(|&key| pairs.remove(key).map(|value| (key, value)))
-        .collect();
-    let encoding = pairs.remove("password_encoding");
-    if let [(first, _), (second, _), ..] = given.as_slice() {
-        return Err(spot.at_key(
-            second,
-            &format!("the password is given twice, expected either `{first}` or `{second}`"),
-        ));
-    }
-    let Some((key, value)) = given.pop() else {
-        return match encoding {
-            Some(_) => {
-                Err(spot
-                    .at_key("password_encoding", "there is no `password` to decode, expected one"))
-            }
-            None => Ok(None),
-        };
-    };
-    let encoded = match encoding.as_deref() {
-        None | Some("plain") => key == "b64password",
-        Some("base64") if key != "b64password" => true,
-        Some("base64") => {
-            return Err(spot.at_key(
-                "password_encoding",
-                "`b64password` is base64 anyway, expected `password_encoding` with `password` only",
-            ));
-        }
-        Some(other) => {
-            return Err(spot.at_key(
-                "password_encoding",
-                &format!("{} is not an encoding, expected plain or base64", quoted(other)),
-            ));
-        }
-    };
-    let value = match key {
-        "password_file" | "password_env" if depth == Depth::Outline => return Ok(None),
-        "password_file" => first_line(Path::new(&value)).map_err(|e| spot.at_key(key, &e))?,
-        "password_env" => std::env::var(&value).map_err(|_| {
-            spot.at_key(
-                key,
-                &format!(
-                    "the variable {} is not set, expected it to hold the password",
-                    quoted(&value)
-                ),
-            )
-        })?,
-        _ => value,
-    };
-    if encoded {
-        decoded(&value).map(Some).map_err(|e| spot.at_key(key, e))
-    } else {
-        Ok(Some(value))
-    }
-}
-
-fn decoded(value: &str) -> Result<String, &'static str> {
-    // Line ends and blanks come from wrapped `base64` output.
-    let compact: String = value.chars().filter(|c| !c.is_ascii_whitespace()).collect();
-    let bytes = STANDARD
-        .decode(compact)
-        .map_err(|_| "this is not base64, expected what `base64` prints")?;
-    let text = String::from_utf8(bytes)
-        .map_err(|_| "this decodes to something that is not UTF-8 text, expected a password")?;
-    // `echo secret | base64` encodes the line end as well.
-    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
-}
-
-fn first_line(path: &Path) -> Result<String, String> {
-    use std::io::Read;
-    let mut bytes = Vec::new();
-    std::fs::File::open(path)
-        .and_then(|file| file.take(MAX_PASSWORD as u64 + 1).read_to_end(&mut bytes))
-        .map_err(|error| {
-            format!("the file {} cannot be read: {error}", quoted(&path.display().to_string()))
-        })?;
-    let text = String::from_utf8(bytes).map_err(|_| {
-        format!(
-            "the file {} is not UTF-8 text, expected a password",
-            quoted(&path.display().to_string())
-        )
-    })?;
-    let line = text.lines().next().unwrap_or_default();
-    if line.is_empty() || line.len() > MAX_PASSWORD {
-        return Err(format!(
-            "the first line of {} is empty or too long, expected a password",
-            quoted(&path.display().to_string())
-        ));
-    }
-    Ok(line.to_owned())
 }
 
 /// A message with the values in it left out; what is quoted of the notation itself stays.

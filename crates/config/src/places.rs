@@ -7,14 +7,16 @@ use serde_saphyr::{Location, Spanned};
 
 /// A spot in the file: line and column, both counted from one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct At {
-    pub(super) line: u64,
-    pub(super) column: u64,
+pub struct At {
+    /// The line.
+    pub line: u64,
+    /// The character within it.
+    pub column: u64,
 }
 
 /// What kind of thing stands somewhere, as YAML sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     /// Nothing after the colon, or `~`.
     Empty,
     /// One value.
@@ -27,26 +29,26 @@ pub(super) enum Kind {
 
 /// One key with its value, or one item of a list.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(crate) struct Place {
     /// Keys (and item numbers) from the top of the file down to here.
-    pub(super) path: Vec<String>,
-    pub(super) kind: Kind,
+    pub(crate) path: Vec<String>,
+    pub(crate) kind: Kind,
     /// Where the key is; for items of a list, where the item is.
-    pub(super) key: At,
+    pub(crate) key: At,
     /// Where the value begins; the key where there is none.
-    pub(super) value: At,
+    pub(crate) value: At,
     /// Where the reader says the value is: behind the colon where there is none.
     read_at: At,
     /// Last line of the value, where it is a scalar.
-    pub(super) last_line: u64,
+    pub(crate) last_line: u64,
 }
 
 /// Every place in the file, top to bottom.
 #[derive(Debug, Default)]
-pub(super) struct Places(Vec<Place>);
+pub(crate) struct Places(Vec<Place>);
 
 /// The file without its meaning: what the YAML reader can say before any type is known.
-pub(super) enum Tree {
+pub(crate) enum Tree {
     Empty,
     Scalar,
     List(Vec<Spanned<Tree>>),
@@ -55,30 +57,30 @@ pub(super) enum Tree {
 
 impl Places {
     /// Lists the places of `tree`, which was read from `text`.
-    pub(super) fn new(tree: &Tree, text: &str) -> Self {
+    pub(crate) fn new(tree: &Tree, text: &str) -> Self {
         let mut places = Self::default();
         places.collect(tree, &mut Vec::new(), text);
         places
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Place> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Place> {
         self.0.iter()
     }
 
     /// The place with this path.
-    pub(super) fn find(&self, path: &[&str]) -> Option<&Place> {
+    pub(crate) fn find(&self, path: &[&str]) -> Option<&Place> {
         self.0.iter().find(|place| place.path == path)
     }
 
     /// The places directly below this path.
-    pub(super) fn below(&self, path: &[&str]) -> impl Iterator<Item = &Place> {
+    pub(crate) fn below(&self, path: &[&str]) -> impl Iterator<Item = &Place> {
         self.0.iter().filter(move |place| {
             place.path.len() == path.len() + 1 && place.path.iter().zip(path).all(|(a, b)| a == b)
         })
     }
 
     /// The place whose key or value begins at this spot; the deepest one where several do.
-    pub(super) fn at(&self, at: At) -> Option<&Place> {
+    pub(crate) fn at(&self, at: At) -> Option<&Place> {
         self.0.iter().rev().find(|place| place.read_at == at || place.key == at)
     }
 
@@ -135,12 +137,12 @@ fn lines_in(text: &str, location: Location) -> u64 {
 
 impl Place {
     /// Where to point for a problem with the value: the key of a map, whose value begins with another key.
-    pub(super) fn spot(&self) -> At {
+    pub(crate) fn spot(&self) -> At {
         if self.kind == Kind::Map { self.key } else { self.value }
     }
 
     /// The path the way messages name it: `hosts.a.port`.
-    pub(super) fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         self.path.join(".")
     }
 }

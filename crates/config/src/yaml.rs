@@ -9,8 +9,8 @@ use serde_saphyr::{
     UserMessageFormatter,
 };
 
-use super::places::{At, Kind, Places, Tree};
-use super::problem::{Page, Problem, quoted};
+use crate::places::{At, Kind, Places, Tree};
+use crate::problem::{Page, Problem, quoted};
 
 /// Deeper nesting than any section needs; what is deeper is a mistake or an attack.
 const MAX_DEPTH: usize = 32;
@@ -31,12 +31,12 @@ fn options() -> Options {
 }
 
 /// Reads the structure of the file: syntax errors and duplicate keys are found here.
-pub(super) fn tree(text: &str) -> Result<Spanned<Tree>, Error> {
+pub(crate) fn tree(text: &str) -> Result<Spanned<Tree>, Error> {
     serde_saphyr::from_str_with_options(text, options())
 }
 
 /// Reads one top-level section and skips everything else.
-pub(super) fn section<T: for<'de> Deserialize<'de>>(
+pub(crate) fn section<T: for<'de> Deserialize<'de>>(
     text: &str,
     name: &str,
 ) -> Result<Option<T>, Error> {
@@ -46,7 +46,7 @@ pub(super) fn section<T: for<'de> Deserialize<'de>>(
 }
 
 /// Says what the reader found wrong, in terms of the file.
-pub(super) fn problem(error: &Error, page: &Page<'_>, places: &Places) -> Problem {
+pub(crate) fn problem(error: &Error, page: &Page<'_>, places: &Places) -> Problem {
     let Some(location) = error.location() else {
         return page.of_file(told(error));
     };
@@ -95,7 +95,7 @@ pub(super) fn problem(error: &Error, page: &Page<'_>, places: &Places) -> Proble
 }
 
 /// A list of words for the end of a sentence: `a, b or c`.
-pub(super) fn any_of<S: AsRef<str>>(words: &[S]) -> String {
+pub fn any_of<S: AsRef<str>>(words: &[S]) -> String {
     match words {
         [] => "nothing".to_owned(),
         [only] => only.as_ref().to_owned(),
@@ -107,7 +107,7 @@ pub(super) fn any_of<S: AsRef<str>>(words: &[S]) -> String {
 }
 
 /// A list of words for the end of a sentence: `a, b and c`.
-pub(super) fn and(words: &[String]) -> String {
+pub fn and(words: &[String]) -> String {
     match words {
         [first @ .., last] if !first.is_empty() => format!("{} and {last}", first.join(", ")),
         _ => words.concat(),

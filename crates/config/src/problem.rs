@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use super::places::{At, Kind, Places};
+use crate::places::{At, Kind, Places};
 
 /// One thing that is wrong in the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Problem {
+pub struct Problem {
     file: PathBuf,
     at: Option<At>,
     message: String,
@@ -16,7 +16,7 @@ pub(crate) struct Problem {
 }
 
 /// What the problems of one file are written with: its name, its lines, and which of them hold secrets.
-pub(super) struct Page<'a> {
+pub(crate) struct Page<'a> {
     file: &'a Path,
     text: &'a str,
     secret_lines: BTreeSet<u64>,
@@ -30,12 +30,13 @@ const VALUE_WIDTH: usize = 60;
 
 impl Problem {
     /// A problem of the file as a whole.
-    pub(super) fn of_file(file: &Path, message: impl Into<String>) -> Self {
+    pub(crate) fn of_file(file: &Path, message: impl Into<String>) -> Self {
         Self { file: file.to_owned(), at: None, message: message.into(), snippet: None }
     }
 
-    /// Where in the file it is, for the order of a list of problems.
-    pub(super) fn position(&self) -> Option<At> {
+    /// Where in the file it is; `None` for the file as a whole.
+    #[must_use]
+    pub fn position(&self) -> Option<At> {
         self.at
     }
 }
@@ -55,12 +56,12 @@ impl fmt::Display for Problem {
 }
 
 impl<'a> Page<'a> {
-    pub(super) fn new(file: &'a Path, text: &'a str) -> Self {
+    pub(crate) fn new(file: &'a Path, text: &'a str) -> Self {
         Self { file, text, secret_lines: BTreeSet::new() }
     }
 
     /// Learns from the structure of the file which lines must not be shown.
-    pub(super) fn learn_secrets(&mut self, places: &Places) {
+    pub(crate) fn learn_secrets(&mut self, places: &Places) {
         for place in places.iter().filter(|place| place.kind == Kind::Scalar) {
             if is_secret(&place.path) {
                 self.secret_lines.extend(place.value.line..=place.last_line);
@@ -69,7 +70,7 @@ impl<'a> Page<'a> {
     }
 
     /// A problem at this spot, with the line it is on where that may be shown.
-    pub(super) fn problem(&self, at: At, message: impl Into<String>) -> Problem {
+    pub(crate) fn problem(&self, at: At, message: impl Into<String>) -> Problem {
         Problem {
             file: self.file.to_owned(),
             at: Some(at),
@@ -79,12 +80,12 @@ impl<'a> Page<'a> {
     }
 
     /// A problem of the file as a whole.
-    pub(super) fn of_file(&self, message: impl Into<String>) -> Problem {
+    pub(crate) fn of_file(&self, message: impl Into<String>) -> Problem {
         Problem::of_file(self.file, message)
     }
 
     /// What is written at this spot, up to the end of the line or of the value; nothing where it may be a secret.
-    pub(super) fn value_at(&self, at: At) -> Option<String> {
+    pub(crate) fn value_at(&self, at: At) -> Option<String> {
         let line = self.line(at.line).filter(|_| !self.hidden(at.line))?;
         let rest: String = line.chars().skip(column_index(at)).collect();
         let rest = match rest.chars().next()? {
@@ -148,7 +149,7 @@ impl<'a> Page<'a> {
 }
 
 /// A value as messages show it: between backticks, short, without control characters.
-pub(super) fn quoted(value: &str) -> String {
+pub fn quoted(value: &str) -> String {
     let mut shown: String = value
         .chars()
         .take(VALUE_WIDTH)
@@ -168,9 +169,8 @@ fn column_index(at: At) -> usize {
 fn is_secret(path: &[String]) -> bool {
     match path.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         // A connection string may hold a password anywhere.
-        ["hosts", _] => true,
-        ["hosts", _, "password_file" | "password_env" | "password_encoding" | "passfile"] => false,
-        ["hosts", _, key] => looks_secret(key),
+        ["hosts", _] | ["route", "application"] => true,
+        ["hosts", _, key] | ["route", "application", key] => looks_secret(key),
         ["ssl", ..] => true,
         _ => false,
     }

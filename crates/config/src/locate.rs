@@ -1,27 +1,60 @@
 //! Finding the configuration file and reading it within bounds.
 
 use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs;
 use std::io::Read;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use super::{ConfigError, Problem};
+use crate::{Problem, yaml};
 
 /// Largest file read. A thousand nodes with certificates inline stay far below.
 const MAX_BYTES: u64 = 1024 * 1024;
 
+/// A configuration file as it was found. It may hold secrets: there is no way to print it.
+pub struct File {
+    /// Where it is.
+    pub path: PathBuf,
+    /// What it says.
+    pub text: String,
+    /// Whether every user of this machine may read it.
+    pub everybody: bool,
+}
+
+/// There is no usable configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// No file was named and none is in the usual places.
+    #[error("no configuration file was found; looked at {}; name one with `-c FILE`", looked())]
+    NotFound,
+    /// The file has problems; each says where and what.
+    #[error("{}", list(.0))]
+    Problems(Vec<Problem>),
+}
+
 /// Where the configuration is looked for when no file is named, in this order.
-pub(crate) const SEARCHED: [&str; 3] =
+pub const SEARCHED: [&str; 3] =
     ["herdsman.yml", "/etc/herdsman/herdsman.yml", "/etc/pgroute66/config.yaml"];
 
 /// Variables that name the file; the first that is set wins.
-pub(crate) const VARIABLES: [&str; 2] = ["HERDSMAN_CONFIG", "PGROUTE66CONFIG"];
+pub const VARIABLES: [&str; 2] = ["HERDSMAN_CONFIG", "PGROUTE66CONFIG"];
+
+impl File {
+    /// Finds the file (`named`, else by [`VARIABLES`], else the first of [`SEARCHED`] that exists) and reads it.
+    ///
+    /// # Errors
+    /// [`ConfigError`] when there is none, or it cannot be read.
+    pub fn load(named: Option<&Path>) -> Result<Self, ConfigError> {
+        let path = locate(named, |name| std::env::var_os(name), Path::exists)?;
+        let (text, everybody) =
+            read(&path).map_err(|problem| ConfigError::Problems(vec![problem]))?;
+        Ok(Self { path, text, everybody })
+    }
+}
 
 /// Picks the file: the one named on the command line, else by a variable, else the first that exists.
 ///
 /// A file that was named is taken whether it exists or not, so that a typing error is not covered up by another file.
-pub(super) fn locate(
+fn locate(
     named: Option<&Path>,
     variable: impl Fn(&str) -> Option<OsString>,
     exists: impl Fn(&Path) -> bool,
@@ -37,7 +70,7 @@ pub(super) fn locate(
 }
 
 /// The file's text, and whether everybody on this machine may read it.
-pub(super) fn read(path: &Path) -> Result<(String, bool), Problem> {
+fn read(path: &Path) -> Result<(String, bool), Problem> {
     let failed =
         |error: std::io::Error| Problem::of_file(path, format!("the file cannot be read: {error}"));
     let metadata = fs::metadata(path).map_err(failed)?;
@@ -45,7 +78,7 @@ pub(super) fn read(path: &Path) -> Result<(String, bool), Problem> {
         return Err(Problem::of_file(path, "this is a directory, expected a YAML file"));
     }
     let mut bytes = Vec::new();
-    File::open(path)
+    fs::File::open(path)
         .and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes))
         .map_err(failed)?;
     if bytes.len() as u64 > MAX_BYTES {
@@ -55,8 +88,27 @@ pub(super) fn read(path: &Path) -> Result<(String, bool), Problem> {
         ));
     }
     let text = String::from_utf8(bytes).map_err(|error| not_text(path, &error))?;
-    let everybody = metadata.is_file() && metadata.permissions().mode() & 0o004 != 0;
-    Ok((text, everybody))
+    Ok((text, metadata.is_file() && is_open_to_all(&metadata)))
+}
+
+#[cfg(unix)]
+fn is_open_to_all(metadata: &fs::Metadata) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    metadata.permissions().mode() & 0o004 != 0
+}
+
+#[cfg(not(unix))]
+fn is_open_to_all(_: &fs::Metadata) -> bool {
+    false
+}
+
+fn looked() -> String {
+    let variables = VARIABLES.iter().map(|name| format!("${name}"));
+    yaml::and(&variables.chain(SEARCHED.iter().map(|&path| path.to_owned())).collect::<Vec<_>>())
+}
+
+fn list(problems: &[Problem]) -> String {
+    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
 fn not_text(path: &Path, error: &std::string::FromUtf8Error) -> Problem {

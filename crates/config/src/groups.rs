@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use herdsman_api::Groups;
 use herdsman_node::NodeName;
 
-use super::places::{Kind, Place, Places};
-use super::problem::{Page, Problem, quoted};
-use super::yaml;
+use crate::places::{Kind, Place, Places};
+use crate::problem::{Page, Problem, quoted};
+use crate::{Groups, yaml};
 
 /// Both names of the section: the one pgroute66 reads, and the one its sample file shows.
 const SECTIONS: [&str; 2] = ["groups", "host_groups"];
@@ -16,7 +15,7 @@ const SECTIONS: [&str; 2] = ["groups", "host_groups"];
 const NAMED: usize = 10;
 
 /// Reads both sections into one. Members that do not exist are problems: pgroute66 skipped them without a word.
-pub(super) fn build(places: &Places, page: &Page<'_>, text: &str) -> (Groups, Vec<Problem>) {
+pub(crate) fn build(places: &Places, page: &Page<'_>, text: &str) -> (Groups, Vec<Problem>) {
     let mut groups = Groups::new();
     let mut problems = Vec::new();
     for section in SECTIONS {
@@ -47,7 +46,7 @@ pub(super) fn build(places: &Places, page: &Page<'_>, text: &str) -> (Groups, Ve
 }
 
 /// The nodes that exist, for the end of an error.
-pub(super) fn known(places: &Places) -> String {
+pub(crate) fn known(places: &Places) -> String {
     let mut names: Vec<_> = places
         .below(&["hosts"])
         .filter_map(|place| place.path.last())
@@ -72,7 +71,8 @@ fn wrong_name(name: &str, groups: &Groups) -> Option<&'static str> {
     }
 }
 
-fn nodes(
+/// The members of the list at this place that are nodes, each once.
+pub(crate) fn nodes(
     group: &Place,
     members: &[String],
     places: &Places,
@@ -80,8 +80,9 @@ fn nodes(
     problems: &mut Vec<Problem>,
 ) -> Vec<NodeName> {
     let mut nodes = Vec::new();
-    let below =
-        places.iter().filter(|place| place.path.len() == 3 && place.path.starts_with(&group.path));
+    let below = places.iter().filter(|place| {
+        place.path.len() == group.path.len() + 1 && place.path.starts_with(&group.path)
+    });
     for (place, member) in below.zip(members) {
         let known_node = places.find(&["hosts", member]).is_some();
         match NodeName::new(member) {

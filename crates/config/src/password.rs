@@ -1,0 +1,119 @@
+//! The keys that say where a password comes from.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use crate::Depth;
+use crate::problem::quoted;
+
+/// Where passwords come from besides `password`; none of these reaches the server.
+const PASSWORD_SOURCES: [&str; 4] = ["password", "b64password", "password_file", "password_env"];
+
+/// Longest password taken from a file.
+const MAX_PASSWORD: usize = 4096;
+
+/// A key about the password is wrong.
+pub(crate) struct Wrong {
+    pub(crate) key: String,
+    pub(crate) message: String,
+}
+
+/// Takes the keys about passwords out of `pairs` and returns the password they give.
+pub(crate) fn take(
+    pairs: &mut BTreeMap<String, String>,
+    depth: Depth,
+) -> Result<Option<String>, Wrong> {
+    let mut given: Vec<(&str, String)> = PASSWORD_SOURCES
+        .iter()
+        .filter_map(|&key| pairs.remove(key).map(|value| (key, value)))
+        .collect();
+    let encoding = pairs.remove("password_encoding");
+    if let [(first, _), (second, _), ..] = given.as_slice() {
+        return Err(wrong(
+            second,
+            &format!("the password is given twice, expected either `{first}` or `{second}`"),
+        ));
+    }
+    let Some((key, value)) = given.pop() else {
+        return match encoding {
+            Some(_) => {
+                Err(wrong("password_encoding", "there is no `password` to decode, expected one"))
+            }
+            None => Ok(None),
+        };
+    };
+    let encoded = match encoding.as_deref() {
+        None | Some("plain") => key == "b64password",
+        Some("base64") if key != "b64password" => true,
+        Some("base64") => {
+            return Err(wrong(
+                "password_encoding",
+                "`b64password` is base64 anyway, expected `password_encoding` with `password` only",
+            ));
+        }
+        Some(other) => {
+            return Err(wrong(
+                "password_encoding",
+                &format!("{} is not an encoding, expected plain or base64", quoted(other)),
+            ));
+        }
+    };
+    let value = match key {
+        "password_file" | "password_env" if depth == Depth::Outline => return Ok(None),
+        "password_file" => first_line(Path::new(&value)).map_err(|e| wrong(key, &e))?,
+        "password_env" => std::env::var(&value).map_err(|_| {
+            wrong(
+                key,
+                &format!(
+                    "the variable {} is not set, expected it to hold the password",
+                    quoted(&value)
+                ),
+            )
+        })?,
+        _ => value,
+    };
+    if encoded { decoded(&value).map(Some).map_err(|e| wrong(key, e)) } else { Ok(Some(value)) }
+}
+
+fn decoded(value: &str) -> Result<String, &'static str> {
+    // Line ends and blanks come from wrapped `base64` output.
+    let compact: String = value.chars().filter(|c| !c.is_ascii_whitespace()).collect();
+    let bytes = STANDARD
+        .decode(compact)
+        .map_err(|_| "this is not base64, expected what `base64` prints")?;
+    let text = String::from_utf8(bytes)
+        .map_err(|_| "this decodes to something that is not UTF-8 text, expected a password")?;
+    // `echo secret | base64` encodes the line end as well.
+    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+}
+
+fn first_line(path: &Path) -> Result<String, String> {
+    use std::io::Read;
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)
+        .and_then(|file| file.take(MAX_PASSWORD as u64 + 1).read_to_end(&mut bytes))
+        .map_err(|error| {
+            format!("the file {} cannot be read: {error}", quoted(&path.display().to_string()))
+        })?;
+    let text = String::from_utf8(bytes).map_err(|_| {
+        format!(
+            "the file {} is not UTF-8 text, expected a password",
+            quoted(&path.display().to_string())
+        )
+    })?;
+    let line = text.lines().next().unwrap_or_default();
+    if line.is_empty() || line.len() > MAX_PASSWORD {
+        return Err(format!(
+            "the first line of {} is empty or too long, expected a password",
+            quoted(&path.display().to_string())
+        ));
+    }
+    Ok(line.to_owned())
+}
+
+fn wrong(key: &str, message: &str) -> Wrong {
+    Wrong { key: key.to_owned(), message: message.to_owned() }
+}

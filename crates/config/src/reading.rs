@@ -1,0 +1,239 @@
+//! A file on its way to a configuration.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use herdsman_node::{NodeName, Tls, TlsError};
+use serde::de::Deserialize;
+
+use crate::hosts::{self, Host, HostEntry};
+use crate::places::{At, Kind, Place, Places, Tree};
+use crate::problem::{Page, Problem, quoted};
+use crate::{Groups, groups, password, yaml};
+
+/// How much of what a configuration refers to is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depth {
+    /// Everything: the files with passwords and certificates are read, the variables too.
+    Full,
+    /// The configuration file only, for programs that ask a running Herdsman and may not read its secrets.
+    Outline,
+}
+
+/// A file on its way to a configuration, collecting what is wrong.
+///
+/// Every method goes on after a problem, with what could be read or a default; [`Reading::finish`] says whether there
+/// was one.
+pub struct Reading<'a> {
+    text: &'a str,
+    page: Page<'a>,
+    places: Places,
+    depth: Depth,
+    problems: Vec<Problem>,
+}
+
+/// Every key at the top level, whoever reads it: a program takes what it needs, and a typing error is one everywhere.
+const KEYS: [&str; 12] = [
+    "hosts",
+    "groups",
+    "host_groups",
+    "bind",
+    "port",
+    "ssl",
+    "loglevel",
+    "logfile",
+    "watch",
+    "availability",
+    "api",
+    "route",
+];
+
+impl<'a> Reading<'a> {
+    /// Begins to read `text`, which was found at `path`.
+    ///
+    /// # Errors
+    /// The problem, where this is no map in YAML and so nothing more can be told.
+    pub fn new(path: &'a Path, text: &'a str, depth: Depth) -> Result<Self, Vec<Problem>> {
+        let mut page = Page::new(path, text);
+        let outline = match yaml::tree(text) {
+            Ok(tree) => tree.value,
+            Err(error) => return Err(vec![yaml::problem(&error, &page, &Places::default())]),
+        };
+        let places = Places::new(&outline, text);
+        page.learn_secrets(&places);
+        match outline {
+            Tree::Map(_) => {}
+            Tree::Empty => {
+                return Err(vec![page.of_file("the file is empty, expected at least `hosts`")]);
+            }
+            Tree::Scalar | Tree::List(_) => {
+                let message = "the file is not a map of keys and values, expected at least `hosts`";
+                return Err(vec![page.problem(At { line: 1, column: 1 }, message)]);
+            }
+        }
+        let mut reading = Self { text, page, places, depth, problems: Vec::new() };
+        reading.unknown_keys();
+        Ok(reading)
+    }
+
+    /// How much is looked at.
+    #[must_use]
+    pub fn depth(&self) -> Depth {
+        self.depth
+    }
+
+    /// One top-level section as its type reads it; `None` where it is not there, is empty, or has a problem.
+    pub fn section<T: for<'de> Deserialize<'de>>(&mut self, name: &str) -> Option<T> {
+        match yaml::section(self.text, name) {
+            Ok(found) => found,
+            Err(error) => {
+                self.problems.push(yaml::problem(&error, &self.page, &self.places));
+                None
+            }
+        }
+    }
+
+    /// The `hosts:` section.
+    pub fn hosts(&mut self) -> BTreeMap<NodeName, Host> {
+        let misshapen = hosts::misshapen(&self.places, &self.page);
+        if !misshapen.is_empty() {
+            self.problems.extend(misshapen);
+            return BTreeMap::new();
+        }
+        let problems_before = self.problems.len();
+        let entries = self.section::<BTreeMap<String, HostEntry>>("hosts").unwrap_or_default();
+        if entries.is_empty() {
+            if self.problems.len() == problems_before {
+                let at = "`hosts` lists no node, expected at least one";
+                let missing = "`hosts` is missing, expected at least one node below it";
+                let there = self.places.find(&["hosts"]).is_some();
+                self.problem_at(&["hosts"], if there { at } else { missing });
+            }
+            return BTreeMap::new();
+        }
+        let (hosts, problems) = hosts::build(entries, &self.places, &self.page, self.depth);
+        self.problems.extend(problems);
+        if self.depth == Depth::Full {
+            self.host_certificates(&hosts);
+        }
+        hosts
+    }
+
+    /// The `groups:` and `host_groups:` sections.
+    pub fn groups(&mut self) -> Groups {
+        let (groups, problems) = groups::build(&self.places, &self.page, self.text);
+        self.problems.extend(problems);
+        groups
+    }
+
+    /// The password that the keys at `path` give (`password`, `b64password`, `password_file`, `password_env`,
+    /// `password_encoding`); they are taken out of `pairs`. `None` where they give none, or have a problem.
+    pub fn password(
+        &mut self,
+        path: &[&str],
+        pairs: &mut BTreeMap<String, String>,
+    ) -> Option<String> {
+        match password::take(pairs, self.depth) {
+            Ok(password) => password,
+            Err(wrong) => {
+                let path = [path, &[wrong.key.as_str()]].concat();
+                self.problem_at(&path, format!("`{}`: {}", path.join("."), wrong.message));
+                None
+            }
+        }
+    }
+
+    /// Whether a single value, and not an empty one, stands at this path.
+    #[must_use]
+    pub fn has_value(&self, path: &[&str]) -> bool {
+        self.places.find(path).is_some_and(|place| place.kind == Kind::Scalar)
+    }
+
+    /// Notes a problem with what stands at this path, or with the nearest that is there of what is above it.
+    pub fn problem_at(&mut self, path: &[&str], message: impl Into<String>) {
+        let above = (1..=path.len()).rev().filter_map(|length| path.get(..length));
+        let at = above
+            .filter_map(|path| self.places.find(path))
+            .map(Place::spot)
+            .next()
+            .unwrap_or(At { line: 1, column: 1 });
+        self.problems.push(self.page.problem(at, message));
+    }
+
+    /// Notes a problem unless `node` is one of `hosts`. `path` is where it is named: a value, or a key of a map.
+    pub fn expect_host(&mut self, path: &[&str], node: &str) {
+        if self.places.find(&["hosts", node]).is_some() {
+            return;
+        }
+        let place = self.places.find(path);
+        let is_key = place.and_then(|place| place.path.last()).is_some_and(|last| last == node);
+        let Some(at) = place.map(|place| if is_key { place.key } else { place.value }) else {
+            return;
+        };
+        let message = format!(
+            "`{}` names {}, expected a node of `hosts`: {}",
+            path.join("."),
+            quoted(node),
+            groups::known(&self.places)
+        );
+        self.problems.push(self.page.problem(at, message));
+    }
+
+    /// Notes a problem for each node in the list at `path` that is not one of `hosts`, or is there twice.
+    pub fn expect_hosts<'n>(
+        &mut self,
+        path: &[&str],
+        nodes: impl IntoIterator<Item = &'n NodeName>,
+    ) {
+        let Some(place) = self.places.find(path) else { return };
+        let nodes: Vec<_> = nodes.into_iter().map(|node| node.as_str().to_owned()).collect();
+        let mut problems = Vec::new();
+        groups::nodes(place, &nodes, &self.places, &self.page, &mut problems);
+        self.problems.extend(problems);
+    }
+
+    /// The end: `value`, if nothing was wrong.
+    ///
+    /// # Errors
+    /// Every problem, in the order of the file.
+    pub fn finish<T>(self, value: Option<T>) -> Result<T, Vec<Problem>> {
+        let mut problems = self.problems;
+        if let (Some(value), true) = (value, problems.is_empty()) {
+            return Ok(value);
+        }
+        problems.sort_by_key(Problem::position);
+        problems.dedup();
+        Err(problems)
+    }
+
+    /// Whether something stands at this path.
+    pub(crate) fn has(&self, path: &[&str]) -> bool {
+        self.places.find(path).is_some()
+    }
+
+    fn unknown_keys(&mut self) {
+        for place in self.places.below(&[]) {
+            let key = place.path.first().map_or("", String::as_str);
+            if !KEYS.contains(&key) {
+                let message =
+                    format!("unknown key {}, expected {}", quoted(key), yaml::any_of(&KEYS));
+                self.problems.push(self.page.problem(place.key, message));
+            }
+        }
+    }
+
+    /// Reads every node's certificates once, so that a missing file is found before anything is started.
+    fn host_certificates(&mut self, hosts: &BTreeMap<NodeName, Host>) {
+        for (name, host) in hosts {
+            let Err(error) = Tls::new(&host.conninfo) else { continue };
+            let key = match &error {
+                TlsError::File { what, .. } => what,
+                TlsError::NoRoots { .. } => "sslmode",
+                TlsError::Unusable(_) => "sslcert",
+            };
+            let path = ["hosts", name.as_str(), key];
+            let path = if self.has(&path) { &path[..] } else { &path[..2] };
+            self.problem_at(path, format!("`{}`: {error}", path.join(".")));
+        }
+    }
+}

@@ -87,6 +87,9 @@ fn generated() -> String {
             "state",
             "position",
             "owner_id",
+            "parent_id",
+            "closed_at",
+            "priority",
         ];
         let column = |name: &&str| format!("\"{table}\".\"{name}\" AS \"{prefix}_{name}\"");
         names.iter().map(column).collect::<Vec<_>>().join(", ")

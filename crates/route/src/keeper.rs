@@ -24,6 +24,8 @@ const TICK: Duration = Duration::from_millis(500);
 pub(crate) struct Keeper {
     trail: Trail,
     nodes: Vec<Known>,
+    /// Leaves the counting of changes to the keeper that comes after.
+    quiet: bool,
 }
 
 /// A member as it was at the last round.
@@ -81,7 +83,7 @@ pub(crate) async fn keep(
 /// The first plan, made before the first statement is routed: nothing is known yet but the roles given.
 pub(crate) fn first_round(inner: &Inner, topology: Option<&watch::Receiver<Arc<Topology>>>) {
     let seen = topology.map(|topology| Arc::clone(&topology.borrow()));
-    Keeper::default().round(inner, seen.as_deref());
+    Keeper { quiet: true, ..Keeper::default() }.round(inner, seen.as_deref());
 }
 
 impl Keeper {
@@ -101,15 +103,21 @@ impl Keeper {
         if let Some(topology) = topology.filter(|topology| topology.primary().is_none()) {
             plan.no_writer = format!("{}; {}", topology.verdict, plan.no_writer);
         }
-        self.renew(inner, &plan, &seen, topology);
+        let after = self.renew(inner, &plan, &seen, topology);
         inner.publish(plan);
+        for act in after {
+            act();
+        }
     }
 
-    /// Warm connections go back to their pools, and what is known of a node that was sent nothing fades.
+    /// Warm connections go back to their pools, pools are filled to their minimum, and what is known of a node that was sent nothing fades.
     fn pass_time(&mut self, inner: &Inner) {
         for (member, known) in inner.members.iter().zip(&mut self.nodes) {
             if let Some(epoch) = member.epoch() {
                 epoch.cool();
+            }
+            if member.pulse.read(|seen| matches!(seen.health, Health::Online { .. })) {
+                member.fill();
             }
             let queries = member.counters.queries.load(std::sync::atomic::Ordering::Relaxed);
             if queries == known.queries {
@@ -167,12 +175,21 @@ impl Keeper {
         }
     }
 
-    /// Pools are renewed when the node went offline (whoever waits for it is let go), when its connections were lost
-    /// (so that no statement meets a dead one), and when it begins or ceases to be a writer.
+    /// Pools are renewed when the node came back, when its connections were lost (so that no statement meets a dead one),
+    /// and when it begins or ceases to be a writer: before the plan that sends statements to them is published.
     ///
-    /// A node in whose place another was proven primary is cut off: what it still acknowledges is lost.
-    fn renew(&mut self, inner: &Inner, plan: &Plan, seen: &[Seen], topology: Option<&Topology>) {
+    /// A node that went offline is cut off, and so is one in whose place another was proven primary: what it still
+    /// acknowledges is lost. That is what the returned steps do, after the plan without it is published: whoever is let
+    /// go must not be sent there again.
+    fn renew<'a>(
+        &mut self,
+        inner: &'a Inner,
+        plan: &Plan,
+        seen: &[Seen],
+        topology: Option<&Topology>,
+    ) -> Vec<Box<dyn FnOnce() + Send + 'a>> {
         let primary = topology.and_then(Topology::primary);
+        let mut after: Vec<Box<dyn FnOnce() + Send + 'a>> = Vec::new();
         self.nodes.resize(inner.members.len(), Known::default());
         for (index, ((member, seen), known)) in
             inner.members.iter().zip(seen).zip(&mut self.nodes).enumerate()
@@ -180,13 +197,19 @@ impl Keeper {
             let Some(epoch) = member.epoch() else { continue };
             let read_only = !plan.writes(index) && !inner.given(index).0;
             let offline = matches!(seen.health, Health::Offline { .. });
-            let went = offline && !known.offline;
-            if went || seen.losses != known.losses || read_only != epoch.read_only {
-                let replaced =
-                    !epoch.read_only && primary.is_some_and(|primary| *primary != member.name);
-                member.renew(read_only, went || replaced);
+            let replaced =
+                !epoch.read_only && primary.is_some_and(|primary| *primary != member.name);
+            let turned = read_only != epoch.read_only;
+            if offline && !known.offline {
+                after.push(Box::new(|| member.cut()));
+            } else if !offline && (known.offline || turned || seen.losses != known.losses) {
+                if replaced {
+                    after.push(Box::new(move || member.renew(read_only, true)));
+                } else {
+                    member.renew(read_only, false);
+                }
             }
-            if offline != known.offline {
+            if offline != known.offline && !self.quiet {
                 member.counters.state_changes.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                 if let Some(error) = seen.error.as_ref().filter(|_| offline) {
                     member.counters.note(error);
@@ -194,6 +217,7 @@ impl Keeper {
             }
             (known.losses, known.offline) = (seen.losses, offline);
         }
+        after
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::str::FromStr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -9,7 +10,7 @@ use herdsman_node::{Conninfo, NodeName, SslMode};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgSslMode};
 
 use crate::config::PoolConfig;
-use crate::lease::Epoch;
+use crate::lease::{Epoch, Lease};
 use crate::pulse::Pulse;
 use crate::stats::Counters;
 
@@ -24,11 +25,15 @@ pub(crate) struct Member {
     options: PgConnectOptions,
     pool: PoolConfig,
     epoch: ArcSwapOption<Epoch>,
+    closed: AtomicBool,
 }
 
 /// A connection that lay idle for longer than this is asked for a sign of life before it is used: a firewall may have
 /// forgotten it. Shorter ones are vouched for by the pulse, which sees a lost node at once.
 const IDLE_TRUST: Duration = Duration::from_secs(30);
+
+/// How long a connection that is given back may take to roll back what was left open, and to answer.
+const GOOD_MANNERS: Duration = Duration::from_secs(2);
 
 impl Member {
     pub(crate) fn new(
@@ -47,6 +52,7 @@ impl Member {
             options: connect_options(conninfo, &pool),
             pool,
             epoch: ArcSwapOption::empty(),
+            closed: AtomicBool::new(false),
         }
     }
 
@@ -55,31 +61,63 @@ impl Member {
         self.epoch.load_full()
     }
 
+    /// A connection from the pool in use; one that is replaced meanwhile is no reason to fail.
+    pub(crate) async fn lease(&self) -> Result<Lease, sqlx::Error> {
+        loop {
+            let epoch = self.epoch().ok_or(sqlx::Error::PoolClosed)?;
+            match Arc::clone(&epoch).lease().await {
+                Err(sqlx::Error::PoolClosed)
+                    if epoch.is_replaced() && !self.closed.load(Ordering::SeqCst) => {}
+                done => return done,
+            }
+        }
+    }
+
+    /// Opens as many connections as are to be kept also when idle, if they are not there.
+    pub(crate) fn fill(&self) {
+        if let Some(epoch) = self.epoch().filter(|_| self.pool.min_connections > 0) {
+            epoch.fill(self.pool.min_connections);
+        }
+    }
+
+    /// The node is gone: lets go whoever waits for it, and everyone who comes until the pool is renewed.
+    pub(crate) fn cut(&self) {
+        if let Some(epoch) = self.epoch() {
+            epoch.retire(true);
+        }
+    }
+
     /// Puts a fresh pool in place, and ends the old one: its idle connections are closed, those in use go on until
     /// they are given back – or, if `cut`, until the statement they are carrying out notices now.
     ///
     /// With `read_only` the server itself refuses to write over these connections, which catches what looks like a
     /// read and is none.
     pub(crate) fn renew(&self, read_only: bool, cut: bool) {
+        if self.closed.load(Ordering::SeqCst) {
+            return;
+        }
+        let old = self.epoch();
         let mut options = self.options.clone();
         if read_only && self.pool.read_only_readers {
             options = options.options([("default_transaction_read_only", "on")]);
         }
         let pool = pool_options(&self.pool).connect_lazy_with(options);
-        let epoch = Epoch::new(
-            self.name.clone(),
-            pool,
-            read_only,
-            self.pool.max_connections,
-            Arc::clone(&self.counters),
-        );
+        let (name, max, counters) =
+            (self.name.clone(), self.pool.max_connections, Arc::clone(&self.counters));
+        let before = old.as_deref().filter(|_| !cut);
+        let epoch = Epoch::new(name, pool, read_only, max, counters, before);
         if let Some(old) = self.epoch.swap(Some(Arc::new(epoch))) {
             old.retire(cut);
+        }
+        // Closed in the meantime: then nobody else takes this one away.
+        if self.closed.load(Ordering::SeqCst) {
+            drop(self.close());
         }
     }
 
     /// Ends the pool for good.
     pub(crate) fn close(&self) -> Option<Arc<Epoch>> {
+        self.closed.store(true, Ordering::SeqCst);
         let old = self.epoch.swap(None)?;
         old.retire(false);
         Some(old)
@@ -87,13 +125,25 @@ impl Member {
 }
 
 fn pool_options(config: &PoolConfig) -> PgPoolOptions {
+    // Not sqlx's `min_connections`: with it, a pool that is dropped outside of a runtime panics, and one whose server is
+    // gone goes on connecting for minutes after it was closed.
     PgPoolOptions::new()
         .max_connections(config.max_connections)
-        .min_connections(config.min_connections)
         .acquire_timeout(config.acquire_timeout)
         .idle_timeout(config.idle_timeout)
         .max_lifetime(config.max_lifetime)
         .test_before_acquire(false)
+        // What sqlx itself does after each use, but not for ever: a peer that is silent would keep the place in the pool.
+        .after_release(|connection, _| {
+            Box::pin(async move {
+                match tokio::time::timeout(GOOD_MANNERS, sqlx::Connection::ping(connection)).await {
+                    Ok(pong) => pong.map(|()| true),
+                    Err(_) => Err(sqlx::Error::Protocol(format!(
+                        "no sign of life within {GOOD_MANNERS:?} after use"
+                    ))),
+                }
+            })
+        })
         .before_acquire(|connection, meta| {
             Box::pin(async move {
                 if meta.idle_for < IDLE_TRUST {

@@ -89,18 +89,35 @@ impl Pulse {
 
     async fn beat(&self, stir: &watch::Sender<()>) {
         let mut monitor = Monitor::default();
+        // Connections in a row that were lost before they gave an answer.
+        let mut mute = 0u32;
         loop {
             let limit = self
                 .conninfo
                 .connect_timeout
                 .unwrap_or(self.rhythm.timeout)
                 .min(self.rhythm.timeout);
-            match connect(&self.conninfo, &self.tls, limit).await {
+            let (beat, problem) = match connect(&self.conninfo, &self.tls, limit).await {
                 Ok(connection) => {
                     let (client, driver) = connection.split(|_| ());
-                    tokio::select! {
-                        story = driver => self.lost(&story, stir),
-                        () = self.watch(&client, &mut monitor, stir) => {}
+                    let mut answered = false;
+                    let end = tokio::select! {
+                        // First: it knows why the connection ended, a look that fails by it does not.
+                        biased;
+                        story = driver => End::Lost(story),
+                        end = self.watch(&client, &mut monitor, &mut answered, stir) => end,
+                    };
+                    mute = if answered { 0 } else { mute.saturating_add(1) };
+                    match end {
+                        // Whether the server has gone with it, connecting anew will tell at once.
+                        End::Lost(story) if mute < 2 => {
+                            self.lost(&story, stir);
+                            continue;
+                        }
+                        End::Lost(story) => (Beat::Refused, story),
+                        End::Silent => {
+                            (Beat::Silent, format!("no answer within {:?}", self.rhythm.timeout))
+                        }
                     }
                 }
                 Err(error) => {
@@ -110,15 +127,22 @@ impl Pulse {
                         ConnectErrorKind::TooManyConnections => Beat::Answered,
                         _ => Beat::Refused,
                     };
-                    self.publish(&mut monitor, beat, Some(error.to_string()), None, stir);
-                    self.rest(&monitor).await;
+                    (beat, error.to_string())
                 }
-            }
+            };
+            self.publish(&mut monitor, beat, Some(problem), None, stir);
+            self.rest(&monitor).await;
         }
     }
 
-    /// Looks at regular intervals over this connection until a look fails.
-    async fn watch(&self, client: &Client, monitor: &mut Monitor, stir: &watch::Sender<()>) {
+    /// Looks at regular intervals over this connection until it ends or no answer comes in time.
+    async fn watch(
+        &self,
+        client: &Client,
+        monitor: &mut Monitor,
+        answered: &mut bool,
+        stir: &watch::Sender<()>,
+    ) -> End {
         let mut question = LOOK;
         loop {
             match timeout(self.rhythm.timeout, client.simple_query(question)).await {
@@ -127,28 +151,29 @@ impl Pulse {
                         SimpleQueryMessage::Row(row) => Some(Sight::of(row)),
                         _ => None,
                     });
+                    *answered = true;
                     self.publish(monitor, Beat::Answered, None, sight, stir);
                 }
-                Ok(Err(error)) if error.as_db_error().is_some() && question == LOOK => {
+                Ok(Err(error)) if is_fatal(&error) => {
+                    return End::Lost(herdsman_node::describe(&error));
+                }
+                Ok(Err(error)) if question == LOOK => {
                     tracing::debug!(node = %self.name, error = herdsman_node::describe(&error), "looking at less");
                     question = GLANCE;
                     continue;
                 }
+                // It says no, but it says something.
                 Ok(Err(error)) => {
+                    *answered = true;
                     self.publish(
                         monitor,
-                        Beat::Refused,
+                        Beat::Answered,
                         Some(herdsman_node::describe(&error)),
                         None,
                         stir,
                     );
-                    return;
                 }
-                Err(_) => {
-                    let problem = format!("no answer within {:?}", self.rhythm.timeout);
-                    self.publish(monitor, Beat::Silent, Some(problem), None, stir);
-                    return;
-                }
+                Err(_) => return End::Silent,
             }
             self.rest(monitor).await;
         }
@@ -197,6 +222,22 @@ impl Pulse {
         });
         stir.send_replace(());
     }
+}
+
+/// How a connection of the pulse ended.
+enum End {
+    /// The server or the way to it broke it off, with these words.
+    Lost(String),
+    /// No answer came in time.
+    Silent,
+}
+
+/// Whether the connection has ended with this error, rather than only the question failed.
+fn is_fatal(error: &tokio_postgres::Error) -> bool {
+    use tokio_postgres::error::Severity;
+    error.as_db_error().is_none_or(|error| {
+        matches!(error.parsed_severity(), Some(Severity::Fatal | Severity::Panic))
+    })
 }
 
 /// One answer.

@@ -25,7 +25,7 @@ use crate::member::Member;
 use crate::policy::{Plan, Rules, Want};
 use crate::pulse::Pulse;
 use crate::statistics::Statistics;
-use crate::{catalogue, keeper, lease::Epoch};
+use crate::{catalogue, keeper};
 
 /// One write node, many read nodes, behind what looks like one `sqlx::PgPool`.
 ///
@@ -252,10 +252,6 @@ impl Inner {
 
     pub(crate) fn member(&self, index: usize) -> Option<&Arc<Member>> {
         self.members.get(index)
-    }
-
-    fn epoch(&self, index: usize) -> Option<Arc<Epoch>> {
-        self.member(index)?.epoch()
     }
 }
 

@@ -467,7 +467,7 @@ fn the_section_of_the_library_is_checked_too() {
     );
     below(
         "route:\n  pool: {size: 5}\n",
-        "5:10: unknown key `size` in `route.pool`, expected max_connections, min_connections, acquire_timeout, idle_timeout, max_lifetime, connect_timeout, prepared_statements or read_only_readers",
+        "5:10: unknown key `size` in `route.pool`, expected max_connections, min_connections, acquire_timeout, idle_timeout, max_lifetime, prepared_statements or read_only_readers",
     );
     below(
         "route:\n  application:\n    password: s3cret\n    password_env: X\n",

@@ -31,12 +31,20 @@ const HARMLESS: &[&str] = &[
 #[derive(Debug, Default, Clone)]
 pub struct Volatility {
     non_volatile: HashMap<String, bool>,
+    only_built_in: bool,
 }
 
 impl Volatility {
     /// Adds what one more server says of a name.
     pub fn add(&mut self, name: impl Into<String>, non_volatile: bool) {
         *self.non_volatile.entry(name.into()).or_insert(true) &= non_volatile;
+    }
+
+    /// From now on nothing is known of functions in other schemas than `pg_catalog`.
+    #[must_use]
+    pub fn only_built_in(mut self) -> Self {
+        self.only_built_in = true;
+        self
     }
 
     /// Whether a call of this name may run on a reader.
@@ -154,6 +162,9 @@ fn call(call: &Value, volatility: &Volatility) -> Result<(), String> {
     match parts.iter().filter_map(text).collect::<Vec<_>>().as_slice() {
         [schema, ..] if parts.len() > 1 && is_temporary(schema) => {
             Err("temporary schema".to_owned())
+        }
+        [schema, _, ..] if volatility.only_built_in && *schema != "pg_catalog" => {
+            Err(format!("calls something in {schema}"))
         }
         [.., name] if volatility.may_be_read(name) => Ok(()),
         names => Err(format!("calls {}", names.join("."))),

@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 use super::{Hand, Inner, ReplicaSet};
@@ -11,10 +12,15 @@ use crate::attempt::{self, Fault, Next, Phase, Repeat, fault};
 use crate::classify::Kind;
 use crate::config::Fallback;
 use crate::lease::Lease;
+use crate::member::Member;
 use crate::operation::{Operation, Routed};
 use crate::policy::balance::{self, Load};
 use crate::policy::{Choice, Seat, Want};
 use crate::session::{Session, SessionToken, WriteMark};
+
+/// How long to wait, before a statement is sent again to a node that has failed it, for the news that it is gone: its
+/// pulse is felt at once, which takes a round trip or a refused connection.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// One statement's way to its result.
 #[derive(Debug)]
@@ -200,47 +206,87 @@ impl ReplicaSet {
         }
         loop {
             let node = self.choose(attempt).await?;
-            let epoch = self.inner.epoch(node).ok_or(Error::Closed)?;
-            let error = match epoch.lease().await {
+            let member = self.inner.member(node).ok_or(Error::Closed)?;
+            let error = match member.lease().await {
                 Ok(lease) => return Ok(lease),
                 Err(error) => error,
             };
             if self.is_closed() {
                 return Err(Error::Closed);
             }
-            let outcome = self.after_error(attempt, error, Phase::Acquiring, None, None);
-            if let Err(error) = outcome {
-                return Err(ours(error, &self.inner, node));
+            self.after_refusal(attempt, member, error)?;
+        }
+    }
+
+    /// Takes in why there is no connection to be had; returns it unless to try again.
+    ///
+    /// Nothing was sent, so another node may be asked, whatever the statement is, and that costs none of its retries: with
+    /// a node left that answers, no statement fails. A node whose connections are all in use is not asked twice: the caller
+    /// has waited for one as long as it wanted to.
+    fn after_refusal(
+        &self,
+        attempt: &mut Attempt,
+        member: &Member,
+        error: sqlx::Error,
+    ) -> Result<(), Error> {
+        // Whatever goes wrong before a statement is sent is not the statement's fault.
+        let fault = if fault(&error) == Fault::Busy { Fault::Busy } else { Fault::Connection };
+        self.hold_against(attempt.node, fault, &error);
+        tracing::debug!(node = %member.name, ?fault, %error, "no connection");
+        let again = attempt.tried.contains(&attempt.node);
+        if !again {
+            attempt.tried.push(attempt.node);
+        }
+        let another = match self.choose_now(attempt) {
+            Choice::Reader(node) | Choice::Writer(node) => !attempt.tried.contains(&node),
+            Choice::Wait | Choice::Refuse => false,
+        };
+        let (node, source) = (member.name.clone(), Box::new(error));
+        match fault {
+            Fault::Busy if !another => Err(Error::Busy { node, source }),
+            Fault::Connection if again && attempt.left == 0 => Err(Error::Lost { node, source }),
+            _ => {
+                attempt.left = attempt.left.saturating_sub(u32::from(again));
+                Ok(())
             }
         }
     }
 
     /// Chooses a node, waiting for one within the attempt's patience.
     async fn choose(&self, attempt: &mut Attempt) -> Result<usize, Error> {
+        let mut paused = attempt.tried.is_empty();
         loop {
             let mut replanned = self.inner.replanned.subscribe();
-            match self.choose_now(attempt) {
-                Choice::Reader(node) => {
-                    (attempt.node, attempt.on_writer) = (node, false);
-                    return Ok(node);
+            let choice = self.choose_now(attempt);
+            let (Choice::Reader(node) | Choice::Writer(node)) = choice else {
+                if choice == Choice::Refuse {
+                    return Err(self.nobody(attempt));
                 }
-                Choice::Writer(node) => {
-                    (attempt.node, attempt.on_writer) = (node, true);
-                    return Ok(node);
+                let since = *attempt.waiting_since.get_or_insert_with(Instant::now);
+                if !self.news(&mut replanned, since + attempt.patience).await? {
+                    return Err(self.nobody(attempt));
                 }
-                Choice::Refuse => return Err(self.nobody(attempt)),
-                Choice::Wait => {
-                    let since = *attempt.waiting_since.get_or_insert_with(Instant::now);
-                    let changed = timeout_at(since + attempt.patience, replanned.changed());
-                    let over = tokio::select! {
-                        changed = changed => !matches!(changed, Ok(Ok(()))),
-                        () = self.inner.stop.cancelled() => return Err(Error::Closed),
-                    };
-                    if over {
-                        return Err(self.nobody(attempt));
-                    }
-                }
+                continue;
+            };
+            if !paused && attempt.tried.contains(&node) {
+                paused = true;
+                self.news(&mut replanned, Instant::now() + PAUSE).await?;
+                continue;
             }
+            (attempt.node, attempt.on_writer) = (node, matches!(choice, Choice::Writer(_)));
+            return Ok(node);
+        }
+    }
+
+    /// Waits for another plan until `deadline`; returns whether there is one.
+    async fn news(
+        &self,
+        replanned: &mut watch::Receiver<u64>,
+        deadline: Instant,
+    ) -> Result<bool, Error> {
+        tokio::select! {
+            changed = timeout_at(deadline, replanned.changed()) => Ok(matches!(changed, Ok(Ok(())))),
+            () = self.inner.stop.cancelled() => Err(Error::Closed),
         }
     }
 
@@ -248,13 +294,20 @@ impl ReplicaSet {
         let inner = &*self.inner;
         let plan = inner.plan.load();
         let pick = |seats: &[Seat]| inner.pick(seats, attempt.want, self.hand);
-        let (tried, fallback) = (&attempt.tried[..], inner.settings.fallback);
+        let fallback = inner.settings.fallback;
         let Some(token) = attempt.token else {
-            return plan.choose(attempt.want, fallback, tried, None, pick);
+            let choice = plan.choose(attempt.want, fallback, &attempt.tried, None, pick);
+            // Without the writer to fall back on, a reader that has failed is better than none: it may be back.
+            return match choice {
+                Choice::Wait | Choice::Refuse if !attempt.tried.is_empty() => {
+                    plan.choose(attempt.want, fallback, &[], None, pick)
+                }
+                choice => choice,
+            };
         };
         // A write not yet replayed is on the writer for sure, whatever the fallback for missing readers is.
         let fit = |node| inner.covers(node, &token);
-        plan.choose(attempt.want, Fallback::Writer, tried, Some(&fit), pick)
+        plan.choose(attempt.want, Fallback::Writer, &attempt.tried, Some(&fit), pick)
     }
 
     fn nobody(&self, attempt: &Attempt) -> Error {
@@ -344,19 +397,5 @@ impl Answered for Option<WriteMark> {
         if let Some(mark) = self {
             mark.answered();
         }
-    }
-}
-
-/// The error of ours inside; any other came from connecting, and means that the node is lost to us for now.
-fn ours(error: sqlx::Error, inner: &Inner, node: usize) -> Error {
-    match error {
-        sqlx::Error::Io(io) if io.get_ref().is_some_and(|inner| inner.is::<Error>()) => io
-            .into_inner()
-            .and_then(|inner| inner.downcast::<Error>().ok())
-            .map_or(Error::Closed, |ours| *ours),
-        other => match inner.member(node) {
-            Some(member) => Error::Lost { node: member.name.clone(), source: Box::new(other) },
-            None => Error::Closed,
-        },
     }
 }

@@ -49,12 +49,12 @@ impl ReplicaSet {
         if let (Health::Offline { .. }, Some(error)) = (seen.health, seen.error) {
             return Err(lost(sqlx::Error::Io(std::io::Error::other(error))));
         }
-        let epoch = member.epoch().ok_or(Error::Closed)?;
-        match epoch.lease().await {
+        match member.lease().await {
             Ok(lease) => {
                 lease.done();
                 Ok(())
             }
+            Err(_) if self.is_closed() => Err(Error::Closed),
             Err(error) => Err(lost(match member.pulse.seen().error {
                 // What the pulse met says more than that the node is gone.
                 Some(seen) => sqlx::Error::Io(std::io::Error::other(seen)),

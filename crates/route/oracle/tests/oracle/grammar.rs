@@ -110,11 +110,9 @@ fn knowledge(catalogues: &[Catalogue], statements: &[String]) -> Vec<Knowledge> 
         for (name, safe) in catalogues.iter().flat_map(|catalogue| &catalogue.plain) {
             volatility.add(name, *safe);
         }
-        all.push(Knowledge {
-            name: "built-in functions",
-            functions: Functions::builtin(),
-            volatility,
-        });
+        let volatility = volatility.only_built_in();
+        let functions = Functions::builtin();
+        all.push(Knowledge { name: "built-in functions", functions, volatility });
     }
     if let Some(newest) = catalogues.iter().max_by_key(|catalogue| catalogue.major) {
         let mut volatility = Volatility::default();

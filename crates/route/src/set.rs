@@ -7,6 +7,7 @@ mod transactions;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -82,14 +83,19 @@ pub(crate) struct Inner {
     pub(crate) classifier: Arc<Classifier>,
     pub(crate) plan: ArcSwap<Plan>,
     replanned: watch::Sender<u64>,
-    turn: std::sync::atomic::AtomicU64,
+    turn: AtomicU64,
     pub(crate) groups: BTreeMap<String, ReplicaSet>,
     /// Whether a unit of work of this group commits each statement by itself.
     pub(crate) autocommit: bool,
     herd: Arc<Herd>,
     started: OnceLock<()>,
     pub(crate) stop: CancellationToken,
+    /// What every statement looks at; to ask `stop` takes a lock.
+    closed: AtomicBool,
 }
+
+/// How long `close` waits for connections in use.
+const GOODBYE: Duration = Duration::from_secs(5);
 
 /// What does not change while a set lives.
 #[derive(Clone, Debug)]
@@ -199,12 +205,13 @@ impl From<Parts> for ReplicaSet {
             classifier: parts.classifier,
             plan: ArcSwap::default(),
             replanned: watch::channel(0).0,
-            turn: std::sync::atomic::AtomicU64::new(0),
+            turn: AtomicU64::new(0),
             groups: parts.groups,
             autocommit: parts.autocommit,
             herd: parts.herd,
             started: OnceLock::new(),
             stop,
+            closed: AtomicBool::new(false),
         };
         Self { inner: Arc::new(inner), hand: parts.hand }
     }
@@ -228,7 +235,7 @@ impl Inner {
     /// Begins the set's tasks, once, and opens its pools. Every statement comes through here.
     fn start(self: &Arc<Self>) -> Result<(), Error> {
         if self.started.get().is_some() {
-            return if self.stop.is_cancelled() { Err(Error::Closed) } else { Ok(()) };
+            return if self.closed.load(Relaxed) { Err(Error::Closed) } else { Ok(()) };
         }
         let runtime = Handle::try_current().map_err(|_| Error::NoRuntime)?;
         self.started.get_or_init(|| {
@@ -310,12 +317,13 @@ impl ReplicaSet {
     /// sent afterwards fail with [`Error::Closed`].
     pub async fn close(&self) {
         self.inner.started.get_or_init(|| ());
+        self.inner.closed.store(true, Relaxed);
         self.inner.stop.cancel();
-        for member in &self.inner.members {
-            if let Some(epoch) = member.close() {
-                drop(tokio::time::timeout(Duration::from_secs(5), epoch.pool.close()).await);
-            }
-        }
+        let pools = self.inner.members.iter().filter_map(|member| member.close());
+        let closing = pools.map(|epoch| async move {
+            drop(tokio::time::timeout(GOODBYE, epoch.pool.close()).await);
+        });
+        futures_util::future::join_all(closing).await;
         for group in self.inner.groups.values() {
             Box::pin(group.close()).await;
         }
@@ -324,7 +332,7 @@ impl ReplicaSet {
     /// Whether the set was closed.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        self.inner.stop.is_cancelled()
+        self.inner.closed.load(Relaxed)
     }
 }
 

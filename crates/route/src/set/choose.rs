@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
+use tracing::{Instrument, Span, field};
 
 use super::{Hand, Inner, ReplicaSet};
 use crate::Error;
@@ -106,11 +107,22 @@ impl ReplicaSet {
         &self,
         operation: &O,
         query: Routed,
+        attempt: Attempt,
+    ) -> Result<O::Output, sqlx::Error> {
+        let span = tracing::debug_span!("statement", want = ?attempt.want, node = field::Empty);
+        self.follow(operation, query, attempt).instrument(span).await
+    }
+
+    async fn follow<O: Operation>(
+        &self,
+        operation: &O,
+        query: Routed,
         mut attempt: Attempt,
     ) -> Result<O::Output, sqlx::Error> {
         let mut query = Some(query);
         loop {
             let lease = self.lease(&mut attempt).await?;
+            Span::current().record("node", field::display(&lease.epoch().node));
             let again = attempt.may_be_sent_again();
             let Some(this) = (if again { query.clone() } else { query.take() }) else {
                 return Err(Error::Closed.into());
@@ -143,7 +155,9 @@ impl ReplicaSet {
         }
         self.hold_against(attempt.node, fault, &error);
         let next = attempt::after(fault, phase, attempt.repeat, attempt.left, attempt.on_writer);
-        tracing::debug!(?fault, ?phase, ?next, %error, "statement failed");
+        // The message may hold values; its code does not.
+        let code = error.as_database_error().and_then(|error| error.code());
+        tracing::debug!(?fault, ?phase, ?next, code = code.as_deref(), "statement failed");
         match next {
             Next::Again => {
                 attempt.left = attempt.left.saturating_sub(1);
@@ -255,6 +269,12 @@ impl ReplicaSet {
     /// Chooses a node, waiting for one within the attempt's patience.
     async fn choose(&self, attempt: &mut Attempt) -> Result<usize, Error> {
         let mut paused = attempt.tried.is_empty();
+        if paused
+            && let choice @ (Choice::Reader(node) | Choice::Writer(node)) = self.choose_now(attempt)
+        {
+            (attempt.node, attempt.on_writer) = (node, matches!(choice, Choice::Writer(_)));
+            return Ok(node);
+        }
         loop {
             let mut replanned = self.inner.replanned.subscribe();
             let choice = self.choose_now(attempt);

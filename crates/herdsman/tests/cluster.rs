@@ -53,16 +53,7 @@ impl Drop for Turn {
     }
 }
 
-/// Whether tests run on this major version (`HERDSMAN_TEST_PG_VERSIONS`, 15 and 18 by default).
-pub fn wanted(major: u32) -> bool {
-    versions().contains(&major)
-}
-
-/// The versions that tests run on.
-pub fn versions() -> Vec<u32> {
-    let list = std::env::var("HERDSMAN_TEST_PG_VERSIONS").unwrap_or_else(|_| "15 18".to_owned());
-    list.split([',', ' ']).filter_map(|version| version.parse().ok()).collect()
-}
+pub use herdsman_sandbox::tested_versions as versions;
 
 impl Cluster {
     /// Starts one on the first version that tests run on.

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::cluster::{Cluster, until, wanted};
+use crate::cluster::{Cluster, until, versions};
 use crate::program::{Folder, Running, get};
 
 const QUESTIONS: [&str; 3] = ["/v1/primary", "/v1/primaries", "/v1/standbys"];
@@ -100,7 +100,7 @@ fn until_stage(running: &Running, bodies: Bodies, stage: Stage) {
 
 #[track_caller]
 fn replay(bodies: Bodies, version: u32) {
-    if !wanted(version) {
+    if !versions().contains(&version) {
         return;
     }
     let cluster = Cluster::on(version, 2);

@@ -34,6 +34,7 @@ mod settings;
 mod sql;
 mod tls;
 mod tool;
+mod versions;
 
 pub use credentials::{Credentials, ROLES};
 pub use error::SandboxError;
@@ -42,3 +43,4 @@ pub use postgres::PgBinaries;
 pub use proxy::{Fault, FaultProxy};
 pub use sandbox::{Builder, LinkFault, NodeStatus, RejoinBy, Rejoined, Role, Sandbox};
 pub use server::ProcessState;
+pub use versions::tested_versions;

@@ -2,16 +2,12 @@
 
 use std::{fs, path::Path, time::Duration};
 
-use herdsman_sandbox::{Builder, Fault, ProcessState, RejoinBy, Rejoined, Role, Sandbox, postgres};
+use herdsman_sandbox::{
+    Builder, Fault, ProcessState, RejoinBy, Rejoined, Role, Sandbox, postgres, tested_versions,
+};
 use tokio::time::{Instant, timeout};
 
 const SOON: Duration = Duration::from_secs(20);
-
-/// The versions to test on; `HERDSMAN_TEST_PG_VERSIONS` ("15,18") restricts them.
-fn wanted(major: u32) -> bool {
-    std::env::var("HERDSMAN_TEST_PG_VERSIONS")
-        .map_or(true, |list| list.split([',', ' ']).any(|version| version == major.to_string()))
-}
 
 fn builder(major: u32) -> Builder {
     Sandbox::builder().pg_version(major)
@@ -90,14 +86,14 @@ async fn streams_and_follows(major: u32) {
 
 #[tokio::test]
 async fn on_15_a_cluster_streams_promotes_and_takes_its_old_primary_back() {
-    if wanted(15) {
+    if tested_versions().contains(&15) {
         streams_and_follows(15).await;
     }
 }
 
 #[tokio::test]
 async fn on_18_a_cluster_streams_promotes_and_takes_its_old_primary_back() {
-    if wanted(18) {
+    if tested_versions().contains(&18) {
         assert!(
             postgres::available_majors().contains(&18),
             "PostgreSQL 18 is missing: run scripts/fetch-postgres 18"

@@ -14,29 +14,7 @@ use tokio::time::timeout;
 /// Long enough for a loaded machine; nothing asserts on time but to end a test that hangs.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Runs a test on every PostgreSQL version asked for (`HERDSMAN_TEST_PG_VERSIONS`, 15 and 18 by default).
-macro_rules! on_each_version {
-    ($($(#[$meta:meta])* async fn $name:ident($version:ident: u32) $body:block)*) => {
-        $(mod $name {
-            use super::*;
-            async fn run($version: u32) $body
-
-            $(#[$meta])*
-            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn on_15() { if $crate::herd::wanted(15) { Box::pin(run(15)).await } }
-
-            $(#[$meta])*
-            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn on_18() { if $crate::herd::wanted(18) { Box::pin(run(18)).await } }
-        })*
-    };
-}
-pub(crate) use on_each_version;
-
-pub(crate) fn wanted(major: u32) -> bool {
-    std::env::var("HERDSMAN_TEST_PG_VERSIONS")
-        .map_or(true, |list| list.split([',', ' ']).any(|version| version == major.to_string()))
-}
+pub(crate) use herdsman_sandbox::on_each_version;
 
 /// A cluster of `n1` (primary), `n2`, `n3`, … and its watcher.
 pub(crate) struct Herd {

@@ -80,7 +80,7 @@ impl Order {
             cycles: number("HERDSMAN_SOAK_CYCLES").unwrap_or(usual),
             seed: number("HERDSMAN_SEED").unwrap_or_else(|| u64::from(fastrand::u32(..))),
             version: number("HERDSMAN_SOAK_PG").map_or_else(
-                || if crate::herd::wanted(15) { 15 } else { 18 },
+                || if herdsman_sandbox::tested_versions().contains(&15) { 15 } else { 18 },
                 |version| u32::try_from(version).unwrap(),
             ),
         }

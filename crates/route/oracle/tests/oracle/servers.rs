@@ -16,10 +16,8 @@ const PLAIN: &str = "SELECT proname::text, bool_and(provolatile <> 'v') FROM pg_
 
 /// The catalogues of every version asked for (`HERDSMAN_TEST_PG_VERSIONS`, 15 and 18 by default).
 pub(crate) async fn catalogues() -> Vec<Catalogue> {
-    let versions =
-        std::env::var("HERDSMAN_TEST_PG_VERSIONS").unwrap_or_else(|_| "15 18".to_owned());
     let mut catalogues = Vec::new();
-    for major in versions.split([',', ' ']).filter_map(|version| version.parse().ok()) {
+    for major in herdsman_sandbox::tested_versions() {
         let sandbox = Sandbox::builder().standbys(0).pg_version(major).start().await.unwrap();
         let client = sandbox.sql("n1", "postgres").await.unwrap();
         let mut rows = [Vec::new(), Vec::new()];

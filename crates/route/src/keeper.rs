@@ -110,7 +110,8 @@ impl Keeper {
         }
     }
 
-    /// Warm connections go back to their pools, pools are filled to their minimum, and what is known of a node that was sent nothing fades.
+    /// Warm connections go back to their pools, pools are filled to their minimum, and what is known of a node that was
+    /// sent nothing fades.
     fn pass_time(&mut self, inner: &Inner) {
         for (member, known) in inner.members.iter().zip(&mut self.nodes) {
             if let Some(epoch) = member.epoch() {

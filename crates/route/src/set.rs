@@ -94,9 +94,6 @@ pub(crate) struct Inner {
     closed: AtomicBool,
 }
 
-/// How long `close` waits for connections in use.
-const GOODBYE: Duration = Duration::from_secs(5);
-
 /// What does not change while a set lives.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
@@ -320,9 +317,7 @@ impl ReplicaSet {
         self.inner.closed.store(true, Relaxed);
         self.inner.stop.cancel();
         let pools = self.inner.members.iter().filter_map(|member| member.close());
-        let closing = pools.map(|epoch| async move {
-            drop(tokio::time::timeout(GOODBYE, epoch.pool.close()).await);
-        });
+        let closing = pools.map(|epoch| async move { epoch.farewell().await });
         futures_util::future::join_all(closing).await;
         for group in self.inner.groups.values() {
             Box::pin(group.close()).await;

@@ -282,9 +282,13 @@ impl Epoch {
         let Ok(runtime) = Handle::try_current() else { return old.empty() };
         runtime.spawn(async move {
             old.empty();
-            // A silent peer would keep this waiting for ever.
-            drop(timeout(GOODBYE, old.pool.close()).await);
+            old.farewell().await;
         });
+    }
+
+    /// Waits until the connections of a retired pool are closed, but not for ever: a silent peer would never say so.
+    pub(crate) async fn farewell(&self) {
+        drop(timeout(GOODBYE, self.pool.close()).await);
     }
 
     /// Gives a connection to whoever waits for one, or keeps it warm. One who waits announces itself and then looks among

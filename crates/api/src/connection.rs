@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use http_body_util::Full;
-use hyper::body::{Bytes, Incoming};
+use hyper::body::Incoming;
+use hyper::header::HeaderMap;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -19,22 +19,33 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
+use crate::live::{Body, LiveRefusal, LiveRequest};
+use crate::problem::Problem;
 use crate::state::View;
-use crate::{ApiState, TlsIdentity, router};
+use crate::target::Query;
+use crate::{ApiState, LiveFeed, LiveStream, TlsIdentity, router};
 
 /// What every connection reads.
 #[derive(Clone, Debug)]
 pub(crate) struct Shared {
     pub(crate) state: watch::Receiver<Arc<ApiState>>,
     pub(crate) tls: Option<watch::Receiver<TlsIdentity>>,
+    pub(crate) live: watch::Receiver<Option<Arc<dyn LiveStream>>>,
     pub(crate) stop: CancellationToken,
 }
 
 /// When a connection was last of use: milliseconds after it began.
 #[derive(Debug)]
-struct LastUse {
+pub(crate) struct LastUse {
     began: Instant,
     millis: AtomicU64,
+}
+
+/// What a request is answered with.
+enum Answer {
+    Whole(Response<Body>),
+    /// The head, and what follows it.
+    Live(Response<Body>, LiveFeed),
 }
 
 /// The most a client may send before its request is complete; hyper's answer to more is 431.
@@ -44,6 +55,9 @@ const MAX_HEADERS: usize = 64;
 const MAX_STREAMS: u32 = 64;
 /// How long an idle or slow connection gets to end by itself once it was told to.
 const FAREWELL: Duration = Duration::from_secs(1);
+/// How often something is sent to who follows a stream in which nothing happens: before proxies take it for dead, which
+/// many do after 30 s, and before we do.
+const KEEPALIVE: Duration = Duration::from_secs(15);
 /// The first byte of every TLS connection: the type of a handshake record.
 const TLS_HANDSHAKE: u8 = 0x16;
 const PLAIN_HTTP_TO_TLS: &[u8] =
@@ -100,16 +114,25 @@ async fn http<S>(stream: S, h2: bool, peer: SocketAddr, shared: Shared)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let Shared { state, tls: _, stop } = shared;
+    let Shared { state, tls: _, live, stop } = shared;
     let last_use = Arc::new(LastUse { began: Instant::now(), millis: AtomicU64::new(0) });
     let limit = || state.borrow().config.request_timeout;
     let service = service_fn({
         let state = state.clone();
         let last_use = Arc::clone(&last_use);
+        let stop = stop.clone();
         move |request: Request<Incoming>| {
             last_use.touch();
             let state = Arc::clone(&state.borrow());
-            let response = respond(&request, &state);
+            let live = live.borrow().clone();
+            let response = match respond(&request, &state, live.as_deref()) {
+                Answer::Whole(response) => response,
+                Answer::Live(head, feed) => {
+                    let period = KEEPALIVE.min(state.config.request_timeout / 2);
+                    let live = Body::live(feed, stop.clone(), Arc::clone(&last_use), period);
+                    head.map(|_| live)
+                }
+            };
             async move { Ok::<_, Infallible>(response) }
         }
     });
@@ -168,7 +191,7 @@ fn builder(h2: bool) -> auto::Builder<TokioExecutor> {
     if h2 { builder.http2_only() } else { builder.http1_only() }
 }
 
-fn respond(request: &Request<Incoming>, state: &ApiState) -> Response<Full<Bytes>> {
+fn respond(request: &Request<Incoming>, state: &ApiState, live: Option<&dyn LiveStream>) -> Answer {
     let began = Instant::now();
     let topology = state.watch.topology();
     let view = View {
@@ -176,9 +199,18 @@ fn respond(request: &Request<Incoming>, state: &ApiState) -> Response<Full<Bytes
         groups: &state.groups,
         bodies: state.config.bodies,
         writes: state.writes,
+        live: live.is_some(),
         now: state.watch.now(),
     };
-    let reply = router::answer(request.method(), request.uri(), &view);
+    let head = request.method() == Method::HEAD;
+    let mut reply = router::answer(request.method(), request.uri(), &view);
+    let mut feed = None;
+    if let (true, false, Some(live)) = (reply.live, head, live) {
+        match follow(live, request.uri().query().unwrap_or_default(), request.headers()) {
+            Ok(found) => feed = Some(found),
+            Err(problem) => reply = problem.reply(&view),
+        }
+    }
     if reply.wants_heartbeat {
         state.watch.availability_wanted();
     }
@@ -189,11 +221,26 @@ fn respond(request: &Request<Incoming>, state: &ApiState) -> Response<Full<Bytes
         duration = ?began.elapsed(),
         "answered"
     );
-    reply.into_response(request.method() == Method::HEAD)
+    let response = reply.into_response(head);
+    match feed {
+        Some(feed) => Answer::Live(response, feed),
+        None => Answer::Whole(response),
+    }
+}
+
+/// Begins to follow a stream.
+fn follow(live: &dyn LiveStream, query: &str, headers: &HeaderMap) -> Result<LiveFeed, Problem> {
+    let query = Query::parse(query);
+    let last = headers.get("last-event-id").map(|id| id.to_str().unwrap_or("none of ours"));
+    let request = LiveRequest { tables: query.all("table"), last_event_id: last };
+    live.follow(&request).map_err(|refusal| match refusal {
+        LiveRefusal::Request(problem) => Problem::BadQuery(problem),
+        LiveRefusal::Busy(problem) => Problem::StreamRefused(problem),
+    })
 }
 
 impl LastUse {
-    fn touch(&self) {
+    pub(crate) fn touch(&self) {
         let millis = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.millis.store(millis, Ordering::Relaxed);
     }

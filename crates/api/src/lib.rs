@@ -1,7 +1,8 @@
 //! Herdsman's door for machines: pgroute66's HTTP API, and `/v2/topology` with everything the judge knows.
 //!
-//! Every answer comes from memory, from the [`Topology`](herdsman_watch::Topology) the watcher published last: no
-//! request reaches a database, waits for one, or costs it anything. This crate decides nothing about the cluster.
+//! Every answer but one comes from memory, from the [`Topology`](herdsman_watch::Topology) the watcher published last: no
+//! request reaches a database, waits for one, or costs it anything. This crate decides nothing about the cluster. The
+//! one is `/v2/stream`, which lasts: it passes on what a [`LiveStream`] yields.
 //!
 //! # Routes
 //!
@@ -14,6 +15,7 @@
 //! | `/v1/{id}/status`, `/v1/status/{id}`, `/v1/node/{id}` | 200 primary or standby; 422 unavailable; 404 unknown |
 //! | `/v1/{id}/availability[?limit=SECONDS]` | 200; 408 exceeded; 417 cannot be told |
 //! | `/v2/topology` | 200 |
+//! | `/v2/stream[?table=S.T]` | 200; 400 no pattern; 404 no stream; 503 too many follow it |
 //!
 //! - The group `all` is every node and cannot be redefined. A group never hides a second primary: while two nodes
 //!   claim the role without proof, a group that holds one of them is answered 409.
@@ -31,6 +33,7 @@
 mod config;
 mod connection;
 mod listen;
+mod live;
 mod problem;
 mod reply;
 mod router;
@@ -43,6 +46,7 @@ mod v2;
 
 pub use config::{ApiConfig, Bodies};
 pub use listen::{BindError, Listen};
+pub use live::{LiveFeed, LiveRefusal, LiveRequest, LiveStream};
 pub use server::{Handle, Server};
 pub use ssl::{Ssl, SslError, TlsIdentity};
 pub use state::{ApiState, Groups};

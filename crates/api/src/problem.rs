@@ -19,6 +19,8 @@ pub(crate) enum Problem {
     UnknownGroup(String),
     UnknownNode(String),
     BadLimit(String),
+    NoStream,
+    StreamRefused(String),
 }
 
 #[derive(Serialize)]
@@ -33,7 +35,7 @@ struct Details<'a> {
 }
 
 const PATHS: &str = "/v1/primary, /v1/primaries, /v1/standbys, /v1/{id}/status, /v1/status/{id}, /v1/node/{id}, \
-                     /v1/{id}/availability, /v2/topology";
+                     /v1/{id}/availability, /v2/topology, /v2/stream";
 /// Enough to recognise what was sent, too little to make answers large.
 const MAX_ECHO_CHARS: usize = 120;
 /// A message is for a person; the whole list is in `/v2/topology`.
@@ -55,7 +57,9 @@ impl Problem {
             Self::BadEncoding | Self::BadQuery(_) | Self::BadLimit(_) => {
                 ("text/plain; charset=utf-8", "400 Bad Request")
             }
+            Self::StreamRefused(_) => ("text/plain; charset=utf-8", "503 Service Unavailable"),
             Self::UnknownPath(_)
+            | Self::NoStream
             | Self::Method { .. }
             | Self::UnknownGroup(_)
             | Self::UnknownNode(_) => ("text/plain", "404 page not found"),
@@ -78,9 +82,11 @@ impl Problem {
         match self {
             Self::UriTooLong => StatusCode::URI_TOO_LONG,
             Self::BadEncoding | Self::BadQuery(_) | Self::BadLimit(_) => StatusCode::BAD_REQUEST,
-            Self::UnknownPath(_) | Self::UnknownGroup(_) | Self::UnknownNode(_) => {
-                StatusCode::NOT_FOUND
-            }
+            Self::UnknownPath(_)
+            | Self::UnknownGroup(_)
+            | Self::UnknownNode(_)
+            | Self::NoStream => StatusCode::NOT_FOUND,
+            Self::StreamRefused(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
         }
     }
@@ -95,6 +101,8 @@ impl Problem {
             Self::UnknownGroup(_) => "unknown_group",
             Self::UnknownNode(_) => "unknown_node",
             Self::BadLimit(_) => "bad_limit",
+            Self::NoStream => "no_stream",
+            Self::StreamRefused(_) => "stream_refused",
         }
     }
 
@@ -106,7 +114,12 @@ impl Problem {
             Self::BadEncoding => "the path is not percent-encoded UTF-8; write `%` as `%25` and \
                                   every other special byte as `%` and two hex digits"
                 .to_owned(),
-            Self::BadQuery(problem) => problem.clone(),
+            Self::BadQuery(problem) | Self::StreamRefused(problem) => problem.clone(),
+            Self::NoStream => {
+                "no stream of changes is offered here; configure a sink of the kind `sse` under \
+                               `stream.sinks`, and run it with this program"
+                    .to_owned()
+            }
             Self::UnknownPath(path) => {
                 format!("there is nothing at `{}`; the paths are {PATHS}", echo(path))
             }

@@ -1,4 +1,3 @@
-use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::header::{
     ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION,
@@ -8,6 +7,7 @@ use serde::Serialize;
 use serde_json::ser::PrettyFormatter;
 
 use crate::Bodies;
+use crate::live::Body;
 
 /// An answer before it is put on the wire: plain data, so that tables of cases can compare it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,11 +22,15 @@ pub(crate) struct Reply {
     pub(crate) verdict: Option<&'static str>,
     /// Whether the watcher is to be told that somebody wants to know about availability.
     pub(crate) wants_heartbeat: bool,
+    /// Whether what a live stream yields follows instead of a body.
+    pub(crate) live: bool,
 }
 
 pub(crate) const JSON: &str = "application/json; charset=utf-8";
+pub(crate) const EVENTS: &str = "text/event-stream";
 pub(crate) const HTML: &str = "text/html; charset=utf-8";
 pub(crate) const ALLOWED: &str = "GET, HEAD";
+const UNBUFFERED: HeaderName = HeaderName::from_static("x-accel-buffering");
 const VERDICT: HeaderName = HeaderName::from_static("herdsman-verdict");
 
 impl Reply {
@@ -39,7 +43,13 @@ impl Reply {
             allow: false,
             verdict: None,
             wants_heartbeat: false,
+            live: false,
         }
+    }
+
+    /// The beginning of an answer that lasts.
+    pub(crate) fn live() -> Self {
+        Self { live: true, ..Self::new(StatusCode::OK, EVENTS, String::new()) }
     }
 
     pub(crate) fn json<T: Serialize>(status: StatusCode, bodies: Bodies, value: &T) -> Self {
@@ -47,14 +57,19 @@ impl Reply {
     }
 
     /// The answer for the wire. A `HEAD` gets all of it but the body.
-    pub(crate) fn into_response(self, head: bool) -> Response<Full<Bytes>> {
+    pub(crate) fn into_response(self, head: bool) -> Response<Body> {
         let length = self.body.len();
         let body = if head { Bytes::new() } else { Bytes::from(self.body) };
-        let mut response = Response::new(Full::new(body));
+        let mut response = Response::new(Body::whole(body));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.content_type));
-        headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+        if self.live {
+            // nginx would collect events until a buffer is full.
+            headers.insert(UNBUFFERED, HeaderValue::from_static("no"));
+        } else {
+            headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+        }
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if self.allow {
             headers.insert(ALLOW, HeaderValue::from_static(ALLOWED));

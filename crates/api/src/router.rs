@@ -44,7 +44,7 @@ fn try_answer(method: &Method, uri: &Uri, view: &View<'_>) -> Result<Reply, Prob
     let query = Query::parse(uri.query().unwrap_or_default());
     match route {
         Route::V1(route) => v1::answer(route, &query, view),
-        Route::V2(route) => Ok(v2::answer(route, view)),
+        Route::V2(route) => v2::answer(route, view),
     }
 }
 

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::connection::{self, Shared};
-use crate::{ApiState, BindError, Listen, TlsIdentity, listen};
+use crate::{ApiState, BindError, Listen, LiveStream, TlsIdentity, listen};
 
 /// The HTTP server: bound, then run until told to stop.
 ///
@@ -66,6 +66,7 @@ pub struct Server {
 pub struct Handle {
     state: watch::Sender<Arc<ApiState>>,
     tls: Option<watch::Sender<TlsIdentity>>,
+    live: watch::Sender<Option<Arc<dyn LiveStream>>>,
 }
 
 /// How long requests in progress may take to end when the server stops.
@@ -86,8 +87,11 @@ impl Server {
     ) -> Result<Self, BindError> {
         let listeners = listen::listeners(&listen).await?;
         let addresses = listeners.iter().filter_map(|l| l.local_addr().ok()).collect();
-        let handle =
-            Handle { state: watch::Sender::new(Arc::new(state)), tls: tls.map(watch::Sender::new) };
+        let handle = Handle {
+            state: watch::Sender::new(Arc::new(state)),
+            tls: tls.map(watch::Sender::new),
+            live: watch::Sender::new(None),
+        };
         Ok(Self { listeners, addresses, handle })
     }
 
@@ -104,13 +108,14 @@ impl Server {
     }
 
     /// Serves until `shutdown` is cancelled; then takes no new connection, lets requests in progress end for at most
-    /// five seconds, and returns.
+    /// five seconds, ends what follows a stream at once, and returns.
     pub async fn run(self, shutdown: CancellationToken) {
         let Self { listeners, addresses: _, handle } = self;
         let mut state = handle.state.subscribe();
         let shared = Shared {
             state: handle.state.subscribe(),
             tls: handle.tls.as_ref().map(watch::Sender::subscribe),
+            live: handle.live.subscribe(),
             stop: shutdown.clone(),
         };
         let mut connections = JoinSet::new();
@@ -147,6 +152,11 @@ impl Handle {
     /// Answers from another state from now on, on open connections too.
     pub fn reload(&self, state: ApiState) {
         self.state.send_replace(Arc::new(state));
+    }
+
+    /// Offers a stream of changes at `/v2/stream` from now on, or none. Whoever follows one already goes on with that.
+    pub fn offer_stream(&self, live: Option<Arc<dyn LiveStream>>) {
+        self.live.send_replace(live);
     }
 
     /// Shows another certificate from the next handshake on. Has no effect on a server that was bound without TLS:

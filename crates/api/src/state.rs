@@ -37,5 +37,7 @@ pub(crate) struct View<'a> {
     pub(crate) groups: &'a Groups,
     pub(crate) bodies: Bodies,
     pub(crate) writes: bool,
+    /// Whether there is a stream to follow.
+    pub(crate) live: bool,
     pub(crate) now: Moment,
 }

@@ -35,6 +35,12 @@ impl Query {
         self.pairs.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
+    /// All values given for a name.
+    pub(crate) fn all(&self, name: &str) -> Vec<&str> {
+        let named = self.pairs.iter().filter(|(key, _)| key == name);
+        named.map(|(_, value)| value.as_str()).collect()
+    }
+
     pub(crate) fn is_repeated(&self, name: &str) -> bool {
         self.pairs.iter().filter(|(key, _)| key == name).count() > 1
     }

@@ -1,4 +1,4 @@
-//! `/v2`: everything the judge knows. Health checks, events and metrics belong here, one [`Route`] each.
+//! `/v2`: everything the judge knows, and the way to the stream of changes. Health checks, events and metrics belong here, one [`Route`] each.
 
 use std::collections::BTreeMap;
 
@@ -7,12 +7,14 @@ use herdsman_watch::Topology;
 use hyper::StatusCode;
 use serde::Serialize;
 
+use crate::problem::Problem;
 use crate::reply::Reply;
 use crate::state::View;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Route {
     Topology,
+    Stream,
 }
 
 #[derive(Serialize)]
@@ -26,17 +28,20 @@ struct Document<'a> {
 pub(crate) fn route(segments: &[&str]) -> Option<Route> {
     match segments {
         ["topology"] => Some(Route::Topology),
+        ["stream"] => Some(Route::Stream),
         _ => None,
     }
 }
 
-pub(crate) fn answer(route: Route, view: &View<'_>) -> Reply {
+pub(crate) fn answer(route: Route, view: &View<'_>) -> Result<Reply, Problem> {
     match route {
         Route::Topology => {
             let topology = view.topology.aged(view.now);
             let groups = view.groups.iter().filter(|(name, _)| *name != "all");
             let groups = groups.map(|(name, nodes)| (name.as_str(), nodes.as_slice())).collect();
-            Reply::json(StatusCode::OK, view.bodies, &Document { topology, groups })
+            Ok(Reply::json(StatusCode::OK, view.bodies, &Document { topology, groups }))
         }
+        Route::Stream if view.live => Ok(Reply::live()),
+        Route::Stream => Err(Problem::NoStream),
     }
 }

@@ -170,18 +170,29 @@ fn is_secret(path: &[String]) -> bool {
     match path.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         // A connection string may hold a password anywhere.
         ["hosts", _] | ["route", "application"] => true,
-        ["hosts", _, key] | ["route", "application", key] => looks_secret(key),
+        ["hosts", _, key] | ["route", "application", key] | ["stream", "login", key] => {
+            looks_secret(key)
+        }
+        // A sink's settings: whatever looks like a secret is one, at any depth; URLs and commands may hold one.
+        ["stream", "sinks", _, _, keys @ ..] => keys.iter().any(|key| may_hold_secret(key)),
         ["ssl", ..] => true,
         _ => false,
     }
 }
 
-fn looks_secret(text: &str) -> bool {
+/// Keys that name the place of a secret; they show nothing themselves.
+const PLACES: [&str; 6] =
+    ["password_file", "password_env", "password_encoding", "passfile", "secret_file", "secret_env"];
+
+/// Keys of sinks whose values may hold a secret among other things.
+fn may_hold_secret(key: &str) -> bool {
+    looks_secret(key) || matches!(key, "url" | "headers" | "env")
+}
+
+/// Whether this is, or names, a secret.
+pub(crate) fn looks_secret(text: &str) -> bool {
     let text = text.to_ascii_lowercase();
-    // The keys that name a place of a secret show nothing themselves.
-    let text = ["password_file", "password_env", "password_encoding", "passfile"]
-        .iter()
-        .fold(text, |text, harmless| text.replace(harmless, ""));
+    let text = PLACES.iter().fold(text, |text, harmless| text.replace(harmless, ""));
     ["pass", "pwd", "secret", "b64", "://", "-----", "token"].iter().any(|word| text.contains(word))
 }
 

@@ -8,7 +8,7 @@ use serde::de::Deserialize;
 
 use crate::hosts::{self, Host, HostEntry};
 use crate::places::{At, Kind, Place, Places, Tree};
-use crate::problem::{Page, Problem, quoted};
+use crate::problem::{Page, Problem, looks_secret, quoted};
 use crate::{Groups, groups, password, yaml};
 
 /// How much of what a configuration refers to is looked at.
@@ -33,7 +33,7 @@ pub struct Reading<'a> {
 }
 
 /// Every key at the top level, whoever reads it: a program takes what it needs, and a typing error is one everywhere.
-const KEYS: [&str; 12] = [
+const KEYS: [&str; 13] = [
     "hosts",
     "groups",
     "host_groups",
@@ -46,6 +46,7 @@ const KEYS: [&str; 12] = [
     "availability",
     "api",
     "route",
+    "stream",
 ];
 
 impl<'a> Reading<'a> {
@@ -149,6 +150,25 @@ impl<'a> Reading<'a> {
         self.places.find(path).is_some_and(|place| place.kind == Kind::Scalar)
     }
 
+    /// Whether a value stands anywhere below this path that is a secret: by its key, or as a URL with a password.
+    #[must_use]
+    pub fn has_secret_below(&self, path: &[&str]) -> bool {
+        let below = |place: &&Place| {
+            place.path.len() > path.len() && place.path.iter().zip(path).all(|(a, b)| a == b)
+        };
+        // There, the keys name what files hold.
+        let names_files = |place: &Place| place.path.iter().any(|key| key == "property_files");
+        let by_key = |place: &Place| {
+            place.path.last().is_some_and(|key| looks_secret(key)) && !names_files(place)
+        };
+        let line = |place: &Place| {
+            let number = usize::try_from(place.value.line).ok()?.checked_sub(1)?;
+            self.text.lines().nth(number)
+        };
+        let values = self.places.iter().filter(|place| place.kind == Kind::Scalar);
+        values.filter(below).any(|place| by_key(place) || line(place).is_some_and(has_password))
+    }
+
     /// Notes a problem with what stands at this path, or with the nearest that is there of what is above it.
     pub fn problem_at(&mut self, path: &[&str], message: impl Into<String>) {
         let above = (1..=path.len()).rev().filter_map(|length| path.get(..length));
@@ -236,4 +256,10 @@ impl<'a> Reading<'a> {
             self.problem_at(path, format!("`{}`: {error}", path.join(".")));
         }
     }
+}
+
+/// Whether there is a URL with a password in it.
+fn has_password(line: &str) -> bool {
+    let login = line.split_once("://").and_then(|(_, rest)| rest.split_once('@'));
+    login.is_some_and(|(login, _)| login.contains(':') && !login.contains('/'))
 }

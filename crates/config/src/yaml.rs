@@ -9,7 +9,7 @@ use serde_saphyr::{
     UserMessageFormatter,
 };
 
-use crate::places::{At, Kind, Places, Tree};
+use crate::places::{At, Kind, Place, Places, Tree};
 use crate::problem::{Page, Problem, quoted};
 
 /// Deeper nesting than any section needs; what is deeper is a mistake or an attack.
@@ -69,13 +69,16 @@ pub(crate) fn problem(error: &Error, page: &Page<'_>, places: &Places) -> Proble
         Error::InvalidScalar { ty, .. } => {
             format!("`{name}` {}, expected {}", found(), type_name(ty))
         }
+        // Where the kind of something is the key above its settings.
+        Error::SerdeUnknownVariant { variant, expected, .. }
+            if place.path.last().is_some_and(|key| key == variant) =>
+        {
+            unknown_key(place, variant, expected)
+        }
         Error::SerdeUnknownVariant { expected, .. } => {
             format!("`{name}` {}, expected {}", found(), any_of(expected))
         }
-        Error::SerdeUnknownField { field, expected, .. } => {
-            let parent = place.path.get(..place.path.len() - 1).unwrap_or_default().join(".");
-            format!("unknown key {} in `{parent}`, expected {}", quoted(field), any_of(expected))
-        }
+        Error::SerdeUnknownField { field, expected, .. } => unknown_key(place, field, expected),
         Error::SerdeMissingField { field, .. } => {
             format!("`{name}` has no `{field}`, expected one")
         }
@@ -92,6 +95,11 @@ pub(crate) fn problem(error: &Error, page: &Page<'_>, places: &Places) -> Proble
         other => format!("`{name}`: {}", told(other)),
     };
     page.problem(if place.kind == Kind::Empty { place.value } else { at }, message)
+}
+
+fn unknown_key(place: &Place, key: &str, expected: &[&'static str]) -> String {
+    let parent = place.path.split_last().map(|(_, parent)| parent.join(".")).unwrap_or_default();
+    format!("unknown key {} in `{parent}`, expected {}", quoted(key), any_of(expected))
 }
 
 /// A list of words for the end of a sentence: `a, b or c`.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::commands::sandbox::SandboxArgs;
+use crate::commands::stream::StreamArgs;
 
 const ABOUT: &str = "\
 Keeps a herd of PostgreSQL servers together: watches every node, proves who is primary, refuses to
@@ -101,6 +102,9 @@ pub(crate) enum Command {
     /// Print the primary's name, for scripts
     #[command(after_help = PRIMARY_EXAMPLES)]
     Primary(PrimaryArgs),
+    /// Hand every row change to your code, a command, a webhook or Kafka: in order, none lost
+    #[command(after_help = STREAM_EXAMPLES)]
+    Stream(StreamArgs),
     /// Start a real cluster on this machine to try things on, and break it on purpose
     #[command(after_help = SANDBOX_EXAMPLES)]
     Sandbox(SandboxArgs),
@@ -225,6 +229,12 @@ Examples:
 Exit codes: 0 the name is on standard output; otherwise nothing is, and standard error says why:
 4 no primary (the API's 404), 9 split brain (the API's 409), 69 Herdsman cannot be asked,
 78 the configuration is wrong.";
+
+const STREAM_EXAMPLES: &str = "\
+Examples:
+  herdsman stream init                         a configuration and a program to begin with
+  herdsman stream diagnose                     what is missing on the server?
+  herdsman stream run";
 
 const SANDBOX_EXAMPLES: &str = "\
 Examples:

@@ -15,6 +15,7 @@ pub(crate) mod primary;
 pub(crate) mod run;
 pub(crate) mod sandbox;
 pub(crate) mod status;
+pub(crate) mod stream;
 
 /// Does what the command line asks.
 pub(crate) async fn dispatch(cli: Cli) -> ExitCode {
@@ -24,7 +25,11 @@ pub(crate) async fn dispatch(cli: Cli) -> ExitCode {
         return finish(Err(Exit::Usage
             .with("a file cannot come before a command; name it after, or with `-c FILE`")));
     }
-    let runs = matches!(cli.command, None | Some(Command::Run(_)));
+    let runs = match &cli.command {
+        None | Some(Command::Run(_)) => true,
+        Some(Command::Stream(args)) => args.runs(),
+        Some(_) => false,
+    };
     if global.debug
         && !runs
         && let Err(problem) = logs::start_bare(global.log_format)
@@ -40,6 +45,7 @@ pub(crate) async fn dispatch(cli: Cli) -> ExitCode {
         Some(Command::Check(args)) => check::run(&args, named(&args.file).as_deref()).await,
         Some(Command::Status(args)) => status::run(&args, global).await,
         Some(Command::Primary(args)) => primary::run(&args, global).await,
+        Some(Command::Stream(args)) => Box::pin(stream::run(&args, global)).await,
         Some(Command::Sandbox(args)) => return sandbox::run(args).await,
         Some(Command::Completions(args)) => completions::run(&args),
         Some(Command::Manual(args)) => manual::run(&args),

@@ -15,6 +15,7 @@
 //! | `availability` | see [`herdsman_watch::AvailabilityConfig`] | |
 //! | `api` | see [`herdsman_api::ApiConfig`] | |
 //! | `route` | see [`herdsman::RouteConfig`]; for programs that use the library | |
+//! | `stream` | see [`herdsman_stream::StreamConfig`] | |
 //!
 //! Besides libpq's keys a host takes, instead of `password`: `b64password` (base64), `password_file` (the first line of
 //! a file) or `password_env` (the name of a variable); and `password_encoding: base64`, which says that the password is
@@ -23,18 +24,21 @@
 mod sections;
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 
 use herdsman_api::{ApiConfig, Groups, Listen, Ssl};
 use herdsman_config::{File, Reading};
 use herdsman_node::{Conninfo, NodeName};
+use herdsman_stream::StreamConfig;
+use herdsman_stream::config::Koyo;
 use herdsman_watch::{AvailabilityConfig, Setup, WatchConfig};
 use tracing::Level;
 
 pub(crate) use herdsman_config::{ConfigError, Depth, Problem, SEARCHED, VARIABLES};
 
 /// A configuration without a problem in it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Config {
     /// The file it was read from.
     pub(crate) path: PathBuf,
@@ -46,6 +50,11 @@ pub(crate) struct Config {
     pub(crate) watch: WatchConfig,
     pub(crate) availability: AvailabilityConfig,
     pub(crate) api: ApiConfig,
+    pub(crate) stream: StreamConfig,
+    /// The same for the same text of that section: what it means cannot be compared.
+    pub(crate) stream_print: u64,
+    /// What koyo-postgres-replication's variables say.
+    pub(crate) koyo: Koyo,
     /// What the user should know though nothing is wrong: ignored keys, a file with passwords that everybody reads.
     pub(crate) notes: Vec<String>,
 }
@@ -95,6 +104,9 @@ impl Config {
         let api = reading.section::<ApiConfig>("api").unwrap_or_default();
         // Only looked at: it is for the programs that use the library.
         let _checked = herdsman::RouteConfig::read(reading, &hosts);
+        let koyo = Koyo::from_env();
+        let stream = StreamConfig::read(reading, &hosts, &koyo);
+        let stream_print = print(&reading.section::<serde_json::Value>("stream"));
 
         let secrets = [
             &["ssl", "b64key"][..],
@@ -102,10 +114,12 @@ impl Config {
             &["route", "application", "b64password"],
         ];
         let inline = secrets.iter().any(|path| reading.has_value(path))
+            || reading.has_secret_below(&["stream"])
             || hosts.values().any(|host| host.inline_password);
         let nodes: BTreeMap<_, _> =
             hosts.into_iter().map(|(name, host)| (name, host.conninfo)).collect();
         let mut notes = notes(&nodes);
+        notes.extend(koyo.ignored.iter().map(|(name, why)| format!("${name} has no effect: {why}")));
         if everybody && inline {
             notes.push(format!(
                 "{} holds secrets and every user of this machine may read it; run `chmod 640` on it",
@@ -122,9 +136,18 @@ impl Config {
             watch,
             availability,
             api,
+            stream,
+            stream_print,
+            koyo,
             notes,
         })
     }
+}
+
+fn print(section: &Option<serde_json::Value>) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    section.as_ref().map(ToString::to_string).hash(&mut hasher);
+    hasher.finish()
 }
 
 fn notes(nodes: &BTreeMap<NodeName, Conninfo>) -> Vec<String> {

@@ -10,6 +10,7 @@ mod config;
 mod exit;
 mod logs;
 mod output;
+mod show;
 
 use std::process::ExitCode;
 use std::time::Duration;

@@ -1,7 +1,7 @@
 use crate::program::{Folder, ended};
 
-const COMMANDS: [&str; 7] =
-    ["run", "check", "status", "primary", "sandbox", "completions", "manual"];
+const COMMANDS: [&str; 8] =
+    ["run", "check", "status", "primary", "stream", "sandbox", "completions", "manual"];
 
 #[test]
 fn help_explains_the_program_on_one_screen() {

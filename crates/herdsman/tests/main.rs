@@ -18,3 +18,4 @@ mod program;
 mod running;
 mod sandbox_cli;
 mod secrets;
+mod stream;

@@ -7,7 +7,6 @@ use std::task::Poll;
 use std::time::Duration;
 
 use tokio_postgres::config::SslMode as WireSslMode;
-use tokio_postgres::error::SqlState;
 use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::{Client, Config, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -60,6 +59,18 @@ pub enum ConnectErrorKind {
 }
 
 impl ConnectErrorKind {
+    /// What an error of the socket means.
+    pub(crate) fn of_io(error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => Self::Refused,
+            io::ErrorKind::TimedOut => Self::TimedOut,
+            io::ErrorKind::ConnectionReset
+            | io::ErrorKind::UnexpectedEof
+            | io::ErrorKind::BrokenPipe => Self::Dropped,
+            _ => Self::Unreachable,
+        }
+    }
+
     /// What to do about it.
     #[must_use]
     pub const fn advice(self) -> &'static str {
@@ -161,19 +172,13 @@ async fn dial(
 
 fn classify(info: &Conninfo, error: &tokio_postgres::Error) -> ConnectError {
     let kind = if let Some(state) = error.code() {
-        kind_of_sqlstate(state)
+        kind_of_code(state.code())
     } else if let Some(io) = error.source().and_then(|s| s.downcast_ref::<io::Error>()) {
-        match io.kind() {
-            io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => ConnectErrorKind::Refused,
-            io::ErrorKind::TimedOut => ConnectErrorKind::TimedOut,
-            io::ErrorKind::ConnectionReset
-            | io::ErrorKind::UnexpectedEof
-            | io::ErrorKind::BrokenPipe => ConnectErrorKind::Dropped,
-            io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => {
-                ConnectErrorKind::Unreachable
+        match ConnectErrorKind::of_io(io) {
+            ConnectErrorKind::Unreachable if error.to_string().contains("TLS") => {
+                ConnectErrorKind::Tls
             }
-            _ if error.to_string().contains("TLS") => ConnectErrorKind::Tls,
-            _ => ConnectErrorKind::Unreachable,
+            kind => kind,
         }
     } else {
         match error.to_string().as_str() {
@@ -188,8 +193,8 @@ fn classify(info: &Conninfo, error: &tokio_postgres::Error) -> ConnectError {
     ConnectError { kind, endpoint: info.endpoint(), problem: describe(error) }
 }
 
-fn kind_of_sqlstate(state: &SqlState) -> ConnectErrorKind {
-    match state.code() {
+pub(crate) fn kind_of_code(sqlstate: &str) -> ConnectErrorKind {
+    match sqlstate {
         "57P01" | "57P02" | "57P03" => ConnectErrorKind::NotReady,
         "53300" => ConnectErrorKind::TooManyConnections,
         code if code.starts_with("28") || matches!(code, "3D000" | "42501") => {

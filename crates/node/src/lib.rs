@@ -7,6 +7,7 @@ mod connect;
 mod conninfo;
 mod identity;
 mod lsn;
+pub mod raw;
 mod tls;
 mod trust;
 pub mod units;

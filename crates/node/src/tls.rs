@@ -23,6 +23,7 @@ use crate::{Conninfo, SslMode};
 #[derive(Clone)]
 pub struct Tls {
     pub(crate) connector: MakeRustlsConnect,
+    config: Arc<ClientConfig>,
 }
 
 /// TLS could not be set up from the files the connection parameters name.
@@ -69,7 +70,12 @@ impl Tls {
             }
             _ => builder.with_no_client_auth(),
         };
-        Ok(Self { connector: MakeRustlsConnect::new(config) })
+        Ok(Self { connector: MakeRustlsConnect::new(config.clone()), config: Arc::new(config) })
+    }
+
+    /// The same for a connection that is not the driver's.
+    pub(crate) fn client_config(&self) -> &Arc<ClientConfig> {
+        &self.config
     }
 }
 

@@ -49,7 +49,7 @@ pub enum SandboxError {
         #[source]
         source: io::Error,
     },
-    /// A tool of PostgreSQL (`initdb`, `pg_basebackup`, `pg_rewind`) ended with an error.
+    /// A tool of a server (`initdb`, `pg_basebackup`, `pg_rewind`, Kafka's storage tool) ended with an error.
     #[error("{node}: {tool} failed: {output}")]
     Tool {
         /// The node it ran for.

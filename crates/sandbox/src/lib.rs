@@ -16,6 +16,8 @@
 //!
 //! Clients reach node X through a fault proxy of its own, and so does every other node that streams from X. A partition
 //! between two nodes therefore leaves both reachable for clients.
+//!
+//! [`Kafka`] is a broker in the same manner, for what is streamed there.
 
 pub mod postgres;
 pub mod proxy;
@@ -26,6 +28,7 @@ mod copying;
 mod credentials;
 mod error;
 mod folder;
+mod kafka;
 mod ports;
 mod process;
 mod sandbox;
@@ -39,6 +42,7 @@ mod versions;
 pub use credentials::{Credentials, ROLES};
 pub use error::SandboxError;
 pub use folder::{default_folder, is_sandbox};
+pub use kafka::{Kafka, KafkaBuilder};
 pub use postgres::PgBinaries;
 pub use proxy::{Fault, FaultProxy};
 pub use sandbox::{Builder, LinkFault, NodeStatus, RejoinBy, Rejoined, Role, Sandbox};

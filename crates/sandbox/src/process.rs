@@ -5,6 +5,9 @@ use std::{collections::BTreeMap, fs, path::Path};
 use rustix::process::{Pid, Signal};
 use serde::{Deserialize, Serialize};
 
+/// How a Java program of ours names its data folder on its command line.
+pub(crate) const JAVA_MARK: &str = "-Dherdsman.sandbox.data=";
+
 /// One process, told apart from a later one that was given the same number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct ProcessId {
@@ -97,9 +100,10 @@ pub(crate) fn working_on(data: &Path) -> Vec<ProcessId> {
     found
 }
 
-/// Whether the process is a PostgreSQL program whose arguments name exactly this data folder.
+/// Whether the process is a PostgreSQL program, or a Kafka of ours, whose arguments name exactly this data folder.
 pub(crate) fn names_folder(pid: i32, data: &Path) -> bool {
-    const PROGRAMS: [&str; 5] = ["postgres", "postmaster", "initdb", "pg_basebackup", "pg_rewind"];
+    const PROGRAMS: [&str; 6] =
+        ["postgres", "postmaster", "initdb", "pg_basebackup", "pg_rewind", "java"];
     let arguments = command_line(pid);
     let Some(program) = arguments.first().and_then(|first| Path::new(first).file_name()?.to_str())
     else {
@@ -108,7 +112,9 @@ pub(crate) fn names_folder(pid: i32, data: &Path) -> bool {
     let data = data.to_string_lossy();
     PROGRAMS.contains(&program)
         && arguments.iter().any(|argument| {
-            *argument == data || argument.strip_prefix("--target-pgdata=") == Some(&*data)
+            *argument == data
+                || argument.strip_prefix("--target-pgdata=") == Some(&*data)
+                || argument.strip_prefix(JAVA_MARK) == Some(&*data)
         })
 }
 

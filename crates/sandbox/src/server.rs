@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, OpenOptions},
-    io::{self, Read as _, Seek as _, SeekFrom},
+    io,
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::Child,
@@ -255,19 +255,7 @@ impl Server {
 
     /// The last lines of the server's log, for an error.
     pub(crate) fn log_end(&self) -> String {
-        const READ_BACK: u64 = 4096;
-        let Ok(mut file) = fs::File::open(self.folder.join("log")) else {
-            return "(no log)".to_owned();
-        };
-        let length = file.metadata().map_or(0, |meta| meta.len());
-        let mut end = Vec::new();
-        let read = file
-            .seek(SeekFrom::Start(length.saturating_sub(READ_BACK)))
-            .and_then(|_| file.read_to_end(&mut end));
-        if read.is_err() || end.is_empty() {
-            return "(empty)".to_owned();
-        }
-        tool::tail(&String::from_utf8_lossy(&end), 5)
+        tool::log_end(&self.folder.join("log"))
     }
 
     fn alive(&self, verb: &str) -> Result<ProcessId, SandboxError> {

@@ -1,6 +1,12 @@
-//! Running PostgreSQL's own tools.
+//! Running the servers' own tools, and what they and the servers say.
 
-use std::{path::Path, process::Stdio, time::Duration};
+use std::{
+    fs,
+    io::{Read as _, Seek as _, SeekFrom},
+    path::Path,
+    process::Stdio,
+    time::Duration,
+};
 
 use crate::{SandboxError, account::Account};
 
@@ -56,8 +62,26 @@ pub(crate) async fn run(
     Err(SandboxError::Tool { node: node.to_owned(), tool, output: output_end })
 }
 
-/// The last lines of a text, on one line.
+/// The last lines of a server's log, for an error.
+pub(crate) fn log_end(log: &Path) -> String {
+    const READ_BACK: u64 = 4096;
+    let Ok(mut file) = fs::File::open(log) else {
+        return "(no log)".to_owned();
+    };
+    let length = file.metadata().map_or(0, |meta| meta.len());
+    let mut end = Vec::new();
+    let read = file
+        .seek(SeekFrom::Start(length.saturating_sub(READ_BACK)))
+        .and_then(|_| file.read_to_end(&mut end));
+    if read.is_err() || end.is_empty() {
+        return "(empty)".to_owned();
+    }
+    tail(&String::from_utf8_lossy(&end), 5)
+}
+
+/// The last lines of a text, on one line. Where in its code a Java program was is of no use to the reader.
 pub(crate) fn tail(text: &str, lines: usize) -> String {
-    let all: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let tells = |line: &&str| !line.is_empty() && !line.starts_with("at ");
+    let all: Vec<&str> = text.lines().map(str::trim).filter(tells).collect();
     all.get(all.len().saturating_sub(lines)..).unwrap_or_default().join(" | ")
 }

@@ -3,4 +3,5 @@
 
 mod abandoned;
 mod cluster;
+mod kafka;
 mod proxies;

@@ -5,5 +5,6 @@
 mod client;
 mod fixture;
 mod limits;
+mod live;
 mod plain;
 mod secure;

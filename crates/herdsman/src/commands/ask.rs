@@ -96,10 +96,14 @@ pub(super) async fn remote(endpoint: &Endpoint) -> Result<Told, Failed> {
 impl Direct {
     /// Starts looking.
     pub(super) fn start(global: &Global) -> Result<Self, Failed> {
-        let config = Config::load(global.config.as_deref(), Depth::Full)?;
+        Self::with(&Config::load(global.config.as_deref(), Depth::Full)?)
+    }
+
+    /// Starts looking at the nodes of a configuration that was read already.
+    pub(super) fn with(config: &Config) -> Result<Self, Failed> {
         let watcher = Watcher::start(config.setup()).map_err(|error| Exit::Config.with(error))?;
         let bound = config.watch.lease() * 2 + config.watch.suspect_grace;
-        Ok(Self { watch: watcher.watch(), watcher, groups: config.groups, bound })
+        Ok(Self { watch: watcher.watch(), watcher, groups: config.groups.clone(), bound })
     }
 
     /// What is seen once it has settled, or when it had long enough to.

@@ -61,8 +61,23 @@ fn summary(config: &Config) -> String {
         config.watch.timeout,
         config.watch.lease()
     ));
+    lines.extend(stream(config));
     lines.extend(config.notes.iter().map(|note| format!("  note: {note}")));
     lines.join("\n")
+}
+
+/// What is streamed, and where to; nothing where there are no sinks.
+fn stream(config: &Config) -> Option<String> {
+    let stream = &config.stream;
+    let sinks: Vec<_> = stream.sinks.keys().map(String::as_str).collect();
+    (!sinks.is_empty()).then(|| {
+        format!(
+            "  stream of {} from slot {} to {}",
+            stream.tables.join(", "),
+            stream.slot,
+            sinks.join(", ")
+        )
+    })
 }
 
 fn sslmode(info: &Conninfo) -> &'static str {

@@ -31,7 +31,7 @@ pub(crate) async fn run(args: &PrimaryArgs, global: &Global) -> Result<Exit, Fai
 }
 
 /// Who it is, or why nobody: the same decision as the API's `/v1/primary`.
-fn answer<'a>(
+pub(super) fn answer<'a>(
     topology: &'a Topology,
     groups: &Groups,
     group: Option<&str>,

@@ -12,6 +12,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::stream::{Beside, live};
 use crate::cli::Global;
 use crate::config::{Config, ConfigError, Depth};
 use crate::exit::{Exit, Failed};
@@ -32,10 +33,12 @@ pub(crate) async fn run(file: Option<&Path>, global: &Global) -> Result<Exit, Fa
     let watcher = Watcher::start(config.setup()).map_err(|error| Exit::Config.with(error))?;
     let api = server.handle();
     api.reload(state(&config, watcher.watch()));
+    api.offer_stream(live::of(&config.stream));
     announce(&config, &server);
 
     let stop = CancellationToken::new();
     let mut serving = tokio::spawn(server.run(stop.clone()));
+    let mut beside = Beside::start(&config, &watcher)?;
     let mut running = Running { config, watcher, api, log_file };
     loop {
         tokio::select! {
@@ -46,6 +49,7 @@ pub(crate) async fn run(file: Option<&Path>, global: &Global) -> Result<Exit, Fa
                 }
                 Asked::Reload => Box::pin(running.reload()).await,
             },
+            () = beside.look_after() => beside.again(&running.config, &running.watcher),
             ended = &mut serving => {
                 let why = ended.err().map_or_else(String::new, |error| format!(": {error}"));
                 return Err(Exit::Internal.with(format!("the API ended by itself{why}")));
@@ -55,6 +59,7 @@ pub(crate) async fn run(file: Option<&Path>, global: &Global) -> Result<Exit, Fa
     stop.cancel();
     let drained = async {
         let ended = serving.await;
+        beside.stop().await;
         running.watcher.stop().await;
         ended
     };
@@ -119,6 +124,8 @@ impl Running {
                 self.config.ssl.take()
             },
             log: self.config.log.clone(),
+            stream: self.config.stream.clone(),
+            stream_print: self.config.stream_print,
             ..config
         };
         Ok(())
@@ -141,6 +148,7 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("ssl", old.ssl.is_some() != new.ssl.is_some()),
         ("loglevel", old.log.level != new.log.level),
         ("logfile", old.log.file != new.log.file),
+        ("stream", old.stream_print != new.stream_print),
     ];
     changed.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key).collect()
 }
@@ -195,7 +203,7 @@ fn announce(config: &Config, server: &Server) {
 }
 
 /// The signals the program listens for.
-struct Signals {
+pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hang_up: Signal,
@@ -208,7 +216,7 @@ enum Asked {
 }
 
 impl Signals {
-    fn listen() -> std::io::Result<Self> {
+    pub(super) fn listen() -> std::io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
@@ -225,7 +233,7 @@ impl Signals {
     }
 
     /// The next signal that asks us to end.
-    async fn end(&mut self) -> &'static str {
+    pub(super) async fn end(&mut self) -> &'static str {
         loop {
             if let Asked::End(signal) = self.next().await {
                 return signal;

@@ -9,6 +9,7 @@ use crate::cli::{Global, StatusArgs};
 use crate::client::Endpoint;
 use crate::exit::{Exit, Failed};
 use crate::output;
+use crate::show::{bytes, clean};
 
 mod table;
 
@@ -94,28 +95,8 @@ fn shown(told: &Told, json: bool) -> String {
     format!("{}\n\n{}", clean(&told.topology.verdict.to_string()), table::of(&told.topology))
 }
 
-/// Without what would move a terminal's cursor: reasons repeat what servers say.
-fn clean(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
-}
-
 fn lag(lag: Option<&Lag>) -> String {
     lag.map_or_else(|| "-".to_owned(), |lag| format!("{}, {:.1} s", bytes(lag.bytes), lag.seconds))
-}
-
-/// Bytes in the largest unit that leaves a whole number to the left.
-fn bytes(bytes: u64) -> String {
-    const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];
-    let mut whole = bytes;
-    let mut tenths = 0;
-    let mut unit = 0;
-    while whole >= 1024 && unit + 1 < UNITS.len() {
-        tenths = whole % 1024 * 10 / 1024;
-        whole /= 1024;
-        unit += 1;
-    }
-    let unit_name = UNITS.get(unit).copied().unwrap_or_default();
-    if unit == 0 { format!("{whole} B") } else { format!("{whole}.{tenths} {unit_name}") }
 }
 
 /// Everything odd about a node, in one cell.
@@ -145,13 +126,6 @@ fn edition(topology: &Topology) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn bytes_are_shown_in_units_a_person_reads() {
-        let shown: Vec<_> =
-            [0, 1023, 1024, 1536, 5 * 1024 * 1024, u64::MAX].map(bytes).into_iter().collect();
-        assert_eq!(shown, ["0 B", "1023 B", "1.0 kB", "1.5 kB", "5.0 MB", "16777215.9 TB"]);
-    }
 
     #[test]
     fn remarks_say_each_thing_once_and_never_move_the_cursor() {

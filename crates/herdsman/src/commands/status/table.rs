@@ -1,40 +1,19 @@
 //! The table of nodes.
 
-use std::io::{self, IsTerminal};
-
-use comfy_table::presets::NOTHING;
-use comfy_table::{ContentArrangement, Table};
 use herdsman_node::{NodeName, Role};
 use herdsman_watch::{NodeView, Topology};
 
-/// Narrower than this, wrapping makes it harder to read, not easier.
-const MIN_WIDTH: u16 = 80;
+use crate::show::{self, or_dash};
 
 const HEADER: [&str; 9] =
     ["NODE", "ROLE", "READABLE", "FOLLOWS", "TIMELINE", "LSN", "LAG", "SEEN", "REMARKS"];
 
 /// All nodes, the primary first, then standbys, then the rest.
 pub(super) fn of(topology: &Topology) -> String {
-    let mut table = Table::new();
-    table.load_style(NOTHING).set_header(HEADER);
-    match width() {
-        Some(width) => table
-            .set_content_arrangement(ContentArrangement::Dynamic)
-            .set_width(width.max(MIN_WIDTH)),
-        // Programs such as grep want one line per node.
-        None => table.set_content_arrangement(ContentArrangement::Disabled),
-    };
     let mut nodes: Vec<_> = topology.nodes.iter().collect();
     nodes.sort_by_key(|(name, view)| (rank(topology, name, view), (*name).clone()));
-    for (name, view) in nodes {
-        table.add_row(row(name, view));
-    }
-    // Without borders every line begins with one blank for nothing.
-    let table: Vec<_> = table
-        .lines()
-        .map(|line| line.strip_prefix(' ').unwrap_or(&line).trim_end().to_owned())
-        .collect();
-    format!("{}\n\n{}", table.join("\n"), super::edition(topology))
+    let rows = nodes.into_iter().map(|(name, view)| row(name, view)).collect();
+    format!("{}\n\n{}", show::table(HEADER, rows), super::edition(topology))
 }
 
 fn rank(topology: &Topology, name: &NodeName, view: &NodeView) -> u8 {
@@ -47,28 +26,18 @@ fn rank(topology: &Topology, name: &NodeName, view: &NodeView) -> u8 {
 }
 
 fn row(name: &NodeName, view: &NodeView) -> [String; 9] {
-    let or_dash = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
     [
         name.to_string(),
         view.role.to_string(),
         if view.readable { "yes" } else { "no" }.to_owned(),
-        or_dash(view.follows.as_ref().map(ToString::to_string)),
-        or_dash(view.timeline.map(|timeline| timeline.to_string())),
-        or_dash(view.lsn.map(|lsn| lsn.to_string())),
+        or_dash(view.follows.as_ref()),
+        or_dash(view.timeline),
+        or_dash(view.lsn),
         super::lag(view.lag.as_ref()),
         view.evidence_age_seconds
             .map_or_else(|| "never".to_owned(), |age| format!("{age:.1} s ago")),
         super::remarks(view),
     ]
-}
-
-fn width() -> Option<u16> {
-    let stdout = io::stdout();
-    if !stdout.is_terminal() {
-        return None;
-    }
-    let columns = rustix::termios::tcgetwinsize(stdout).ok()?.ws_col;
-    (columns > 0).then_some(columns)
 }
 
 #[cfg(test)]

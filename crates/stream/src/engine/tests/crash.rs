@@ -1,0 +1,1 @@
+//! Crashes at any moment: of us, while sinks are slow, fail and lose answers.

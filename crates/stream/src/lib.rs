@@ -1,0 +1,37 @@
+//! Every row change of a PostgreSQL database, in order and none lost, handed to your code or to a sink.
+
+#[cfg(test)]
+// What derived code calls this crate, for the tests within it.
+extern crate self as herdsman_stream;
+
+pub mod checkpoint;
+pub mod config;
+pub mod dead_letter;
+pub mod engine;
+mod error;
+pub mod guard;
+pub mod diagnose;
+pub mod service;
+pub mod filter;
+mod from_change;
+pub mod handler;
+pub mod init;
+pub mod lanes;
+mod load;
+pub mod publication;
+pub mod retry;
+pub mod sink;
+pub mod sinks;
+
+pub use config::StreamConfig;
+pub use engine::{End, Engine, Parts, Stats};
+pub use error::StreamError;
+pub use from_change::FromChange;
+pub use handler::{Handler, HandlerError, HandlerFn, Handlers, handler_fn};
+#[doc(hidden)]
+pub use from_change::private as __private;
+pub use herdsman_stream_derive::FromChange;
+/// The crate below: changes, rows, slots.
+pub use herdsman_wal as wal;
+pub use load::{Loaded, RunError, load};
+pub use sink::{Batch, DeliveryError, Order, Position, Sink, SinkError, Undelivered, Why};

@@ -1,0 +1,11 @@
+//! Tests on real servers.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests may panic")]
+
+mod diagnose;
+mod kafka;
+mod postgres_sink;
+mod sinks_exec;
+mod sinks_sse;
+mod sinks_webhook;
+mod service;

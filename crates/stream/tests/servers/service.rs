@@ -1,0 +1,258 @@
+//! The whole service on real servers: from the first start over every kind of break.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use herdsman_node::{Conninfo, NodeName};
+use herdsman_sandbox::{Sandbox, on_each_version};
+use herdsman_stream::config::{LostSlot, SnapshotMode};
+use herdsman_stream::engine::End;
+use herdsman_stream::service::{Service, ServiceError, Setup};
+use herdsman_stream::{Batch, DeliveryError, Sink, StreamConfig};
+use herdsman_watch::{AvailabilityConfig, WatchConfig, Watcher};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// Keeps what it gets, a word for each change.
+#[derive(Default)]
+struct Collector {
+    got: Mutex<Vec<String>>,
+}
+
+#[async_trait]
+impl Sink for Collector {
+    async fn deliver(&self, batch: &Batch) -> Result<(), DeliveryError> {
+        let mut got = self.got.lock().unwrap();
+        for change in &batch.changes {
+            let view = change.view();
+            let id = view.key_row().and_then(|row| Some(row.field("id")?.text()?.to_owned()));
+            got.push(format!("{} {}", view.kind().name(), id.unwrap_or_default()));
+        }
+        Ok(())
+    }
+}
+
+impl Collector {
+    fn got(&self) -> Vec<String> {
+        self.got.lock().unwrap().clone()
+    }
+
+    async fn wait_for(&self, word: &str) -> Vec<String> {
+        let waiting = async {
+            while !self.got().iter().any(|got| got == word) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let in_time = tokio::time::timeout(Duration::from_secs(60), waiting).await;
+        assert!(in_time.is_ok(), "`{word}` did not come: {:?}", self.got());
+        self.got()
+    }
+}
+
+fn nodes(sandbox: &Sandbox, names: &[&str]) -> BTreeMap<NodeName, Conninfo> {
+    let info = |name| Conninfo::from_pairs(sandbox.conninfo(name, "postgres").unwrap()).unwrap();
+    names.iter().map(|&name| (NodeName::new(name).unwrap(), info(name))).collect()
+}
+
+fn config(state: &Path) -> StreamConfig {
+    StreamConfig { state: state.to_owned(), ..StreamConfig::default() }
+}
+
+struct Running {
+    task: JoinHandle<Result<End, ServiceError>>,
+    stop: CancellationToken,
+    got: Arc<Collector>,
+}
+
+impl Running {
+    async fn stop(self) -> Vec<String> {
+        self.stop.cancel();
+        self.task.await.unwrap().unwrap();
+        self.got.got()
+    }
+}
+
+fn start(sandbox: &Sandbox, names: &[&str], config: StreamConfig, watch: Option<&Watcher>) -> Running {
+    let got = Arc::new(Collector::default());
+    let setup = Setup {
+        config,
+        nodes: nodes(sandbox, names),
+        watch: watch.map(Watcher::watch),
+        sinks: vec![("collector".to_owned(), Arc::clone(&got) as Arc<dyn Sink>)],
+    };
+    let service = Service::new(setup).unwrap();
+    let stop = CancellationToken::new();
+    let task = tokio::spawn(service.run(stop.clone()));
+    Running { task, stop, got }
+}
+
+fn watcher(sandbox: &Sandbox, names: &[&str]) -> Watcher {
+    let setup = herdsman_watch::Setup {
+        nodes: nodes(sandbox, names),
+        watch: WatchConfig::default(),
+        availability: AvailabilityConfig::default(),
+    };
+    Watcher::start(setup).unwrap()
+}
+
+async fn sql(sandbox: &Sandbox, node: &str, sql: &str) {
+    sandbox.sql(node, "postgres").await.unwrap().batch_execute(sql).await.unwrap();
+}
+
+on_each_version! {
+    async fn what_is_there_comes_first_then_what_happens_and_a_restart_goes_on_where_it_ended(version: u32) {
+        let sandbox = Sandbox::builder().pg_version(version).start().await.unwrap();
+        let state = tempfile::tempdir().unwrap();
+        sql(&sandbox, "n1", "CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1), (2)").await;
+        let config = StreamConfig { snapshot: SnapshotMode::Initial, ..config(state.path()) };
+        let running = start(&sandbox, &["n1"], config.clone(), None);
+        running.got.wait_for("read 2").await;
+        sql(&sandbox, "n1", "INSERT INTO t VALUES (3); DELETE FROM t WHERE id = 1").await;
+        running.got.wait_for("delete 1").await;
+        assert_eq!(running.stop().await, ["read 1", "read 2", "insert 3", "delete 1"]);
+        sql(&sandbox, "n1", "INSERT INTO t VALUES (4)").await;
+        let running = start(&sandbox, &["n1"], config, None);
+        running.got.wait_for("insert 4").await;
+        assert_eq!(running.stop().await, ["insert 4"]);
+    }
+
+    async fn a_server_that_is_killed_and_comes_back_costs_no_change(version: u32) {
+        let sandbox = Sandbox::builder().pg_version(version).start().await.unwrap();
+        let state = tempfile::tempdir().unwrap();
+        sql(&sandbox, "n1", "CREATE TABLE t (id int PRIMARY KEY)").await;
+        let running = start(&sandbox, &["n1"], config(state.path()), None);
+        // The slot begins with the stream: what is written before is not its business.
+        wait_for_slot(&sandbox).await;
+        for id in 0..5 {
+            sql(&sandbox, "n1", &format!("INSERT INTO t VALUES ({id})")).await;
+            sandbox.kill("n1").await.unwrap();
+            sandbox.start("n1").await.unwrap();
+        }
+        sql(&sandbox, "n1", "INSERT INTO t VALUES (99)").await;
+        let mut got = running.got.wait_for("insert 99").await;
+        running.stop().await;
+        got.dedup();
+        let expected: Vec<_> = [0, 1, 2, 3, 4, 99].map(|id| format!("insert {id}")).to_vec();
+        assert_eq!(got, expected);
+    }
+
+    async fn a_lost_slot_stops_the_stream_with_what_may_be_missing_or_all_rows_come_again(version: u32) {
+        let sandbox = Sandbox::builder().pg_version(version).start().await.unwrap();
+        let state = tempfile::tempdir().unwrap();
+        sql(&sandbox, "n1", "CREATE TABLE t (id int PRIMARY KEY)").await;
+        let running = start(&sandbox, &["n1"], config(state.path()), None);
+        wait_for_slot(&sandbox).await;
+        sql(&sandbox, "n1", "INSERT INTO t VALUES (1)").await;
+        running.got.wait_for("insert 1").await;
+        running.stop().await;
+        sql(&sandbox, "n1", "SELECT pg_drop_replication_slot('herdsman'); INSERT INTO t VALUES (2)").await;
+        let stopped = start(&sandbox, &["n1"], config(state.path()), None).task.await.unwrap();
+        let said = stopped.unwrap_err().to_string();
+        assert!(said.contains("what was committed after it may be missing"), "{said}");
+        let again = StreamConfig { on_lost_slot: LostSlot::Resnapshot, ..config(state.path()) };
+        let running = start(&sandbox, &["n1"], again, None);
+        running.got.wait_for("read 2").await;
+        sql(&sandbox, "n1", "INSERT INTO t VALUES (3)").await;
+        running.got.wait_for("insert 3").await;
+        assert_eq!(running.stop().await, ["read 1", "read 2", "insert 3"]);
+    }
+
+    async fn after_a_promotion_nothing_is_lost_in_silence(version: u32) {
+        let sandbox = Sandbox::builder().pg_version(version).standbys(1).start().await.unwrap();
+        let state = tempfile::tempdir().unwrap();
+        sql(&sandbox, "n1", "CREATE TABLE t (id int PRIMARY KEY)").await;
+        let names = ["n1", "n2"];
+        let watcher = watcher(&sandbox, &names);
+        let config = StreamConfig { on_lost_slot: LostSlot::Resnapshot, ..config(state.path()) };
+        let running = start(&sandbox, &names, config, Some(&watcher));
+        wait_for_slot(&sandbox).await;
+        sql(&sandbox, "n1", "INSERT INTO t VALUES (1)").await;
+        running.got.wait_for("insert 1").await;
+        sandbox.wait_replayed().await.unwrap();
+        sandbox.kill("n1").await.unwrap();
+        sandbox.promote("n2").await.unwrap();
+        sql(&sandbox, "n2", "INSERT INTO t VALUES (2)").await;
+        // No slot followed to the new primary: all its rows come again, and then what happens.
+        let got = running.got.wait_for("read 2").await;
+        assert_eq!(got, ["insert 1", "read 1", "read 2"]);
+        sql(&sandbox, "n2", "INSERT INTO t VALUES (3)").await;
+        running.got.wait_for("insert 3").await;
+        running.stop().await;
+        watcher.stop().await;
+    }
+
+    async fn with_a_failover_slot_a_promotion_costs_nothing(version: u32) {
+        // Older versions have no slots that standbys keep.
+        if version < 17 {
+            return;
+        }
+        let sandbox = Sandbox::builder().pg_version(version).standbys(1).start().await.unwrap();
+        let state = tempfile::tempdir().unwrap();
+        sql(&sandbox, "n1", "CREATE TABLE t (id int PRIMARY KEY)").await;
+        keep_slots_on_the_standby(&sandbox).await;
+        let names = ["n1", "n2"];
+        let watcher = watcher(&sandbox, &names);
+        let running = start(&sandbox, &names, config(state.path()), Some(&watcher));
+        wait_for_slot(&sandbox).await;
+        sql(&sandbox, "n1", "INSERT INTO t VALUES (1)").await;
+        running.got.wait_for("insert 1").await;
+        wait_until(&sandbox, "n2", "SELECT count(*) = 1 FROM pg_replication_slots WHERE synced AND NOT temporary").await;
+        sql(&sandbox, "n1", "INSERT INTO t VALUES (2)").await;
+        sandbox.wait_replayed().await.unwrap();
+        sandbox.kill("n1").await.unwrap();
+        sandbox.promote("n2").await.unwrap();
+        sql(&sandbox, "n2", "INSERT INTO t VALUES (3)").await;
+        let mut got = running.got.wait_for("insert 3").await;
+        got.dedup();
+        assert_eq!(got, ["insert 1", "insert 2", "insert 3"]);
+        running.stop().await;
+        watcher.stop().await;
+    }
+}
+
+/// What PostgreSQL needs to carry slots over to a standby.
+async fn keep_slots_on_the_standby(sandbox: &Sandbox) {
+    sql(sandbox, "n1", "SELECT pg_create_physical_replication_slot('to_n2')").await;
+    sql(sandbox, "n1", "ALTER SYSTEM SET synchronized_standby_slots = 'to_n2'").await;
+    let client = sandbox.sql("n2", "postgres").await.unwrap();
+    let current = client.query_one("SHOW primary_conninfo", &[]).await.unwrap();
+    let conninfo = format!("{} dbname=postgres", current.get::<_, &str>(0)).replace('\'', "''");
+    for setting in [
+        format!("primary_conninfo = '{conninfo}'"),
+        "primary_slot_name = 'to_n2'".to_owned(),
+        "hot_standby_feedback = on".to_owned(),
+        "sync_replication_slots = on".to_owned(),
+    ] {
+        client.batch_execute(&format!("ALTER SYSTEM SET {setting}")).await.unwrap();
+    }
+    client.batch_execute("SELECT pg_reload_conf()").await.unwrap();
+    wait_until(sandbox, "n1", "SELECT active FROM pg_replication_slots WHERE slot_name = 'to_n2'").await;
+    sql(sandbox, "n1", "SELECT pg_reload_conf()").await;
+}
+
+async fn wait_until(sandbox: &Sandbox, node: &str, question: &str) {
+    let client = sandbox.sql(node, "postgres").await.unwrap();
+    for _ in 0..1500 {
+        let row = client.query_opt(question, &[]).await.unwrap();
+        if row.is_some_and(|row| row.get::<_, Option<bool>>(0) == Some(true)) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("in vain: {question}");
+}
+
+async fn wait_for_slot(sandbox: &Sandbox) {
+    let client = sandbox.sql("n1", "postgres").await.unwrap();
+    for _ in 0..500 {
+        let active = "SELECT count(*) FROM pg_replication_slots WHERE active AND slot_type = 'logical'";
+        if client.query_one(active, &[]).await.unwrap().get::<_, i64>(0) == 1 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("the stream did not begin");
+}

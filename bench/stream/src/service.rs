@@ -3,6 +3,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::hint::black_box;
+use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -164,14 +165,14 @@ struct Hidden {
 }
 
 impl Hidden {
-    fn new() -> Result<Self, BenchError> {
+    fn new() -> io::Result<Self> {
         let before = File::from(rustix::io::dup(rustix::stdio::stdout())?);
         let nowhere = OpenOptions::new().write(true).open("/dev/null")?;
         rustix::stdio::dup2_stdout(nowhere)?;
         Ok(Self { before })
     }
 
-    fn show(self) -> Result<(), BenchError> {
+    fn show(self) -> io::Result<()> {
         rustix::stdio::dup2_stdout(self.before)?;
         Ok(())
     }

@@ -11,9 +11,8 @@ const ABOUT: &str = "\
 Keeps a herd of PostgreSQL servers together: watches every node, proves who is primary, refuses to
 guess during a split brain, and answers over HTTP (pgroute66's API, and /v2/topology) from memory.";
 
-const AFTER: &str = "\
-`herdsman FILE` and `herdsman -c FILE` run, as pgroute66 did. Every command has examples: try
-`herdsman run --help`. All pages, with files, variables and exit codes: `herdsman manual`.";
+const AFTER: &str =
+    "Every command has examples: try `herdsman run --help`. All pages and exit codes: `herdsman manual`.";
 
 const TEMPLATE: &str = "\
 {about}
@@ -90,7 +89,7 @@ pub(crate) enum LogFormat {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Watch the nodes and serve the API until told to stop
+    /// Watch the nodes, serve the API and deliver the stream until told to stop
     #[command(after_help = RUN_EXAMPLES)]
     Run(ConfigFile),
     /// Say what is wrong with the configuration, or what it means
@@ -102,7 +101,7 @@ pub(crate) enum Command {
     /// Print the primary's name, for scripts
     #[command(after_help = PRIMARY_EXAMPLES)]
     Primary(PrimaryArgs),
-    /// Hand every row change to your code, a command, a webhook or Kafka: in order, none lost
+    /// Hand every row change to your code, a command, a webhook or Kafka, in order
     #[command(after_help = STREAM_EXAMPLES)]
     Stream(StreamArgs),
     /// Start a real cluster on this machine to try things on, and break it on purpose
@@ -199,7 +198,7 @@ Examples:
 
 Signals: TERM and INT finish the requests under way and end with 0; a second one ends at once.
 HUP reads the configuration and the certificate again and opens the log file again; a broken
-configuration is reported in the log and the old one stays in force.";
+configuration is reported in the log and the old one stays in force. `herdsman FILE` is the same.";
 
 const CHECK_EXAMPLES: &str = "\
 Examples:

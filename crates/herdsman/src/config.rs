@@ -119,7 +119,8 @@ impl Config {
         let nodes: BTreeMap<_, _> =
             hosts.into_iter().map(|(name, host)| (name, host.conninfo)).collect();
         let mut notes = notes(&nodes);
-        notes.extend(koyo.ignored.iter().map(|(name, why)| format!("${name} has no effect: {why}")));
+        notes
+            .extend(koyo.ignored.iter().map(|(name, why)| format!("${name} has no effect: {why}")));
         if everybody && inline {
             notes.push(format!(
                 "{} holds secrets and every user of this machine may read it; run `chmod 640` on it",

@@ -41,3 +41,20 @@ pub(crate) fn refresh(text: &str) {
         write(&format!("{text}\n\n"));
     }
 }
+
+/// Shows how far something is, over what was shown before; only where standard error is a terminal.
+pub(crate) fn progress(text: &str) {
+    to_terminal(&format!("\r\x1b[2K{text}"));
+}
+
+/// Leaves the last progress where it is.
+pub(crate) fn end_progress() {
+    to_terminal("\n");
+}
+
+fn to_terminal(text: &str) {
+    let mut stderr = io::stderr().lock();
+    if stderr.is_terminal() {
+        let _nobody_reads = stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush());
+    }
+}

@@ -1,6 +1,7 @@
 //! How several commands show the same things: tables, bytes, and what others have written.
 
 use std::io::{self, IsTerminal};
+use std::os::fd::AsFd;
 
 use comfy_table::presets::NOTHING;
 use comfy_table::{ContentArrangement, Table};
@@ -53,12 +54,20 @@ pub(crate) fn clean(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
+/// Columns of the terminal that standard error is.
+pub(crate) fn error_width() -> Option<usize> {
+    columns(io::stderr()).map(usize::from)
+}
+
 fn width() -> Option<u16> {
-    let stdout = io::stdout();
-    if !stdout.is_terminal() {
+    columns(io::stdout())
+}
+
+fn columns(stream: impl IsTerminal + AsFd) -> Option<u16> {
+    if !stream.is_terminal() {
         return None;
     }
-    let columns = rustix::termios::tcgetwinsize(stdout).ok()?.ws_col;
+    let columns = rustix::termios::tcgetwinsize(stream).ok()?.ws_col;
     (columns > 0).then_some(columns)
 }
 

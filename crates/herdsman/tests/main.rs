@@ -19,3 +19,4 @@ mod running;
 mod sandbox_cli;
 mod secrets;
 mod stream;
+mod stream_chaos;

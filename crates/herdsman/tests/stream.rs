@@ -1,5 +1,6 @@
 //! `herdsman stream` as a user types it, against real servers.
 
+mod delivery;
 mod files;
 mod server;
 

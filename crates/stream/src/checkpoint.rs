@@ -99,7 +99,8 @@ impl Checkpoint {
     pub fn open(folder: &Path) -> Result<Self, CheckpointError> {
         std::fs::create_dir_all(folder).map_err(|e| failed("create", folder, &e))?;
         let path = folder.join(LOCK);
-        let lock = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
+        let lock =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
         let mut lock = lock.map_err(|e| failed("open", &path, &e))?;
         match lock.try_lock() {
             Ok(()) => {}
@@ -133,7 +134,10 @@ impl Checkpoint {
         if document.version != VERSION {
             return Err(corrupt(format!("it is of version {}", document.version)));
         }
-        let safe = document.safe.parse().map_err(|e: herdsman_node::ParseLsnError| corrupt(e.to_string()))?;
+        let safe = document
+            .safe
+            .parse()
+            .map_err(|e: herdsman_node::ParseLsnError| corrupt(e.to_string()))?;
         let source = Source {
             system_id: document.system_id,
             timeline: document.timeline,

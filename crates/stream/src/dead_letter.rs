@@ -188,7 +188,11 @@ impl DeadLetters {
         let mut letters = Vec::new();
         for path in self.files()? {
             for (number, (letter, _)) in (1..).zip(read(&path)?.letters) {
-                let wrong = |problem| DeadLetterError::Corrupt { path: shown(&path), line: number, problem };
+                let wrong = |problem| DeadLetterError::Corrupt {
+                    path: shown(&path),
+                    line: number,
+                    problem,
+                };
                 letters.push(letter.read().map_err(wrong)?);
             }
         }
@@ -213,7 +217,9 @@ impl DeadLetters {
         let letters = self.list()?;
         let find = |id: &String| {
             let found = letters.iter().find(|letter| letter.id == *id);
-            found.map(|l| l.change.clone()).ok_or_else(|| DeadLetterError::Unknown { id: id.clone() })
+            found
+                .map(|l| l.change.clone())
+                .ok_or_else(|| DeadLetterError::Unknown { id: id.clone() })
         };
         ids.iter().map(find).collect()
     }
@@ -369,7 +375,10 @@ fn extend(path: &Path, lines: &[u8]) -> io::Result<u64> {
 
 fn whole_lines(path: &Path) -> io::Result<u64> {
     let bytes = std::fs::read(path)?;
-    Ok(bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| length(bytes.get(..=at).unwrap_or_default())))
+    Ok(bytes
+        .iter()
+        .rposition(|byte| *byte == b'\n')
+        .map_or(0, |at| length(bytes.get(..=at).unwrap_or_default())))
 }
 
 /// Writes the file anew where much of it is not needed any more.
@@ -378,7 +387,8 @@ fn compact(path: &Path) -> Result<(), DeadLetterError> {
     if !contents.letters.is_empty() && contents.debris < DEBRIS {
         return Ok(());
     }
-    let lines: String = contents.letters.iter().flat_map(|(_, text)| [text.as_str(), "\n"]).collect();
+    let lines: String =
+        contents.letters.iter().flat_map(|(_, text)| [text.as_str(), "\n"]).collect();
     replace(path, lines.as_bytes()).map_err(|e| failed("write", path, &e))
 }
 

@@ -79,6 +79,11 @@ impl Live {
         Self { stream, feedback }
     }
 
+    /// Whether an event is there, or comes within this time.
+    pub async fn is_ready_within(&mut self, time: Duration) -> bool {
+        timeout(time, self.stream.ready()).await.is_ok()
+    }
+
     /// The stream, to close it.
     #[must_use]
     pub fn into_stream(self) -> Stream {
@@ -135,7 +140,10 @@ impl Default for Parts {
 impl std::fmt::Debug for Parts {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let sinks: Vec<_> = self.sinks.iter().map(|(name, _)| name).collect();
-        f.debug_struct("Parts").field("sinks", &sinks).field("batch", &self.batch).finish_non_exhaustive()
+        f.debug_struct("Parts")
+            .field("sinks", &sinks)
+            .field("batch", &self.batch)
+            .finish_non_exhaustive()
     }
 }
 
@@ -340,8 +348,7 @@ impl Engine {
 
     fn hand_out(&mut self, more_coming: bool) {
         let now = Instant::now();
-        let limits =
-            Limits { changes: self.batch.changes, bytes: self.batch.bytes, more_coming };
+        let limits = Limits { changes: self.batch.changes, bytes: self.batch.bytes, more_coming };
         for outbox in &mut self.outboxes {
             outbox.hand_out(now, limits, &mut self.tasks);
         }
@@ -376,7 +383,7 @@ impl Engine {
         for effect in effects {
             // Dead letters stay with the outbox until they are kept.
             if let Effect::Handled { ticket, count } = effect {
-                (0..count).for_each(|_| self.inbox.progress.handled(ticket));
+                self.inbox.handled(ticket, count);
             }
         }
         Ok(())

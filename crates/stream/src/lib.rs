@@ -7,19 +7,19 @@ extern crate self as herdsman_stream;
 pub mod checkpoint;
 pub mod config;
 pub mod dead_letter;
+pub mod diagnose;
 pub mod engine;
 mod error;
-pub mod guard;
-pub mod diagnose;
-pub mod service;
 pub mod filter;
 mod from_change;
+pub mod guard;
 pub mod handler;
 pub mod init;
 pub mod lanes;
 mod load;
 pub mod publication;
 pub mod retry;
+pub mod service;
 pub mod sink;
 pub mod sinks;
 
@@ -27,9 +27,9 @@ pub use config::StreamConfig;
 pub use engine::{End, Engine, Parts, Stats};
 pub use error::StreamError;
 pub use from_change::FromChange;
-pub use handler::{Handler, HandlerError, HandlerFn, Handlers, handler_fn};
 #[doc(hidden)]
 pub use from_change::private as __private;
+pub use handler::{Handler, HandlerError, HandlerFn, Handlers, handler_fn};
 pub use herdsman_stream_derive::FromChange;
 /// The crate below: changes, rows, slots.
 pub use herdsman_wal as wal;

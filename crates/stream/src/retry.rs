@@ -21,8 +21,7 @@ mod tests {
     use super::*;
 
     fn millis(pause: u64, longest: u64) -> RetryConfig {
-        let (pause, longest_pause) =
-            (Duration::from_millis(pause), Duration::from_millis(longest));
+        let (pause, longest_pause) = (Duration::from_millis(pause), Duration::from_millis(longest));
         RetryConfig { pause, longest_pause, ..RetryConfig::default() }
     }
 

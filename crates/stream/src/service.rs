@@ -1,6 +1,7 @@
 //! A stream as a service: finds the server to read from, makes what is missing there, delivers, and goes on after
 //! every break – on the new primary, where there is one.
 
+mod again;
 mod copying;
 mod guard;
 mod heartbeat;
@@ -21,6 +22,7 @@ use serde::Serialize;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+pub use again::PREFIX as SNAPSHOT_PREFIX;
 pub use herd::ChoiceError;
 pub use resume::Gap;
 
@@ -120,7 +122,9 @@ pub enum ServiceError {
     #[error(transparent)]
     Tls(#[from] TlsError),
     /// The state folder.
-    #[error("failed to {what} `{path}`: {problem}; correct it, or begin anew with `herdsman stream recreate`")]
+    #[error(
+        "failed to {what} `{path}`: {problem}; correct it, or begin anew with `herdsman stream recreate`"
+    )]
     State {
         /// What was tried.
         what: &'static str,
@@ -293,7 +297,8 @@ fn transform(config: &StreamConfig) -> Result<Transform, ServiceError> {
         filter = Filter::new(config, MaskKey::in_folder(&config.state)?)?;
     }
     Ok(Box::new(move |change| {
-        if matches!(change.body, Body::Message { prefix: heartbeat::PREFIX, .. }) {
+        let ours = [heartbeat::PREFIX, again::PREFIX];
+        if matches!(change.body, Body::Message { prefix, .. } if ours.contains(&prefix)) {
             return Ok(None);
         }
         filter.apply(change).map_err(StreamError::from)

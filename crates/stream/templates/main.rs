@@ -17,6 +17,8 @@ use herdsman_stream::{FromChange, HandlerError, Handlers, handler_fn, load};
 #[change(table = "public.users")]
 struct User {
     id: i64,
+    /// A row that is gone tells its key only, unless the table has `REPLICA IDENTITY FULL`.
+    #[change(default)]
     name: Option<String>,
 }
 

@@ -84,6 +84,8 @@ pub struct Stream {
     decoder: Decoder,
     spools: Spools,
     catalogue: Option<Catalogue>,
+    /// What the next event is made of, found before it was asked for.
+    pending: Option<Result<Next, WalError>>,
     /// A relation to be learnt. Kept here while the catalogue is asked: that may be given up and begun again.
     learning: Option<Place>,
     state: State,
@@ -93,6 +95,7 @@ pub struct Stream {
 const CLOSE_LIMIT: Duration = Duration::from_secs(2);
 
 /// What the next event is made of, found without borrowing from the buffer.
+#[derive(Debug)]
 enum Next {
     Begin,
     /// A message at this place in the receive buffer, or in the buffer of the spool that is played back.
@@ -127,6 +130,7 @@ impl Stream {
             decoder: Decoder::default(),
             spools: Spools::new(start.options.spill_after, start.options.spill_folder.clone()),
             catalogue: None,
+            pending: None,
             learning: None,
             state: State::new(source, start.options.local_only),
         }
@@ -162,8 +166,19 @@ impl Stream {
     /// # Errors
     /// [`WalError`]; the stream is then over, and what was not acknowledged comes again in the next one.
     pub async fn next(&mut self) -> Result<Event<'_>, WalError> {
-        let next = self.advance().await?;
-        self.event(next)
+        self.ready().await;
+        match self.pending.take() {
+            Some(next) => self.event(next?),
+            // `ready` has just put it there.
+            None => Err(self.protocol("there is no next event".to_owned())),
+        }
+    }
+
+    /// Waits until [`Stream::next`] has something to give at once. May be dropped while it waits and called again.
+    pub async fn ready(&mut self) {
+        if self.pending.is_none() {
+            self.pending = Some(self.advance().await);
+        }
     }
 
     async fn advance(&mut self) -> Result<Next, WalError> {

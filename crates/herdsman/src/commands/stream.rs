@@ -22,7 +22,6 @@ mod target;
 
 pub(super) use beside::Beside;
 
-
 /// `herdsman stream`.
 #[derive(Debug, Args)]
 pub(crate) struct StreamArgs {

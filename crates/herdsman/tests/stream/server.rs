@@ -5,7 +5,7 @@ use crate::cluster::versions;
 
 #[test]
 fn a_slot_is_made_looked_into_and_dropped_and_looking_moves_nothing() {
-    for &version in versions() {
+    for version in versions() {
         let yard = Yard::new(version, 0, "");
         yard.refuses(&["peek"], 1, "there is no replication slot `herdsman`");
         let made = yard.prints(&["slots", "create"]);

@@ -43,13 +43,36 @@ struct TransactionForm {
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 enum BodyForm {
-    Insert { table: RelationForm, new: Vec<FieldForm> },
-    Read { table: RelationForm, new: Vec<FieldForm> },
-    Update { table: RelationForm, old: Option<OldForm>, new: Vec<FieldForm> },
-    Delete { table: RelationForm, old: OldForm },
-    Truncate { tables: Vec<RelationForm>, cascade: bool, restart_identity: bool },
-    Schema { table: RelationForm, previous: RelationForm },
-    Message { prefix: String, content: FieldForm },
+    Insert {
+        table: RelationForm,
+        new: Vec<FieldForm>,
+    },
+    Read {
+        table: RelationForm,
+        new: Vec<FieldForm>,
+    },
+    Update {
+        table: RelationForm,
+        old: Option<OldForm>,
+        new: Vec<FieldForm>,
+    },
+    Delete {
+        table: RelationForm,
+        old: OldForm,
+    },
+    Truncate {
+        tables: Vec<RelationForm>,
+        cascade: bool,
+        restart_identity: bool,
+    },
+    Schema {
+        table: RelationForm,
+        previous: RelationForm,
+    },
+    Message {
+        prefix: String,
+        content: FieldForm,
+    },
     /// A kind that this version cannot write.
     Unknown,
 }

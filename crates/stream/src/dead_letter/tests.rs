@@ -36,7 +36,10 @@ fn letters_are_listed_read_and_taken_off_the_list() {
         ["hook:0/10:0", "hook:0/10:1", "hook:0/10:2", "other/../sink:0/10:0"]
     );
     let one = letters.get("hook:0/10:1").unwrap();
-    assert_eq!((one.sink.as_str(), one.attempts, one.error.as_str()), ("hook", 8, "it was refused"));
+    assert_eq!(
+        (one.sink.as_str(), one.attempts, one.error.as_str()),
+        ("hook", 8, "it was refused")
+    );
     assert_eq!(one.idempotency_key, "7:0/10:1");
 
     let asked = ["hook:0/10:2".to_owned(), "hook:0/10:0".to_owned()];

@@ -4,11 +4,11 @@ use std::fmt;
 use std::sync::Arc;
 
 use herdsman_node::Lsn;
-use herdsman_wal::{Body, Change, ChangeRef, Event, Progress, Source, Transaction};
+use herdsman_wal::{Body, Change, ChangeRef, Event, Kind, Progress, Source, Transaction};
 
+use super::Transform;
 use super::outbox::Outbox;
 use super::stats::Stats;
-use super::Transform;
 use crate::error::StreamError;
 use crate::lanes::Ticket;
 use crate::sink::Position;
@@ -25,6 +25,8 @@ pub(super) struct Inbox {
     before: Option<Position>,
     /// A transaction of which the connection was lost half-way.
     unfinished: Option<Ticket>,
+    /// Up to where the server had nothing that has not been received, the last time it said so.
+    idle: Lsn,
     counters: Counters,
 }
 
@@ -60,6 +62,7 @@ impl Inbox {
             received: NOWHERE,
             before: None,
             unfinished: None,
+            idle: Lsn(0),
             counters: Counters::default(),
         }
     }
@@ -81,6 +84,18 @@ impl Inbox {
         self.received = NOWHERE;
         self.before = None;
         self.unfinished = None;
+        self.idle = Lsn(0);
+    }
+
+    /// So many changes of this transaction have arrived.
+    pub(super) fn handled(&mut self, ticket: Ticket, count: u64) {
+        (0..count).for_each(|_| self.progress.handled(ticket));
+        self.settle();
+    }
+
+    /// What the server said while something was under way counts as soon as nothing is.
+    fn settle(&mut self) {
+        self.progress.idle(self.idle);
     }
 
     /// The transaction whose end has not been received.
@@ -101,13 +116,12 @@ impl Inbox {
             Event::Begin(transaction) => self.begin(transaction),
             Event::Commit { end_lsn, .. } => self.commit(end_lsn, outboxes),
             Event::Idle { wal_end } => {
-                self.progress.idle(wal_end);
+                self.idle = self.idle.max(wal_end);
+                self.settle();
                 self.counters.wal_end = self.counters.wal_end.max(wal_end);
                 Ok(())
             }
-            Event::Message { lsn, prefix, content } => {
-                self.message(lsn, prefix, content, outboxes)
-            }
+            Event::Message { lsn, prefix, content } => self.message(lsn, prefix, content, outboxes),
             Event::Prepare { .. }
             | Event::CommitPrepared { .. }
             | Event::RollbackPrepared { .. } => Err(StreamError::TwoPhase),
@@ -162,7 +176,8 @@ impl Inbox {
             return Ok(());
         }
         self.hand_over(change, ticket, outboxes)?;
-        if change.transaction.xid != 0 {
+        // A description of a table has the number of the change that follows it.
+        if change.transaction.xid != 0 && change.kind() != Kind::Schema {
             self.received.changes = change.ordinal.saturating_add(1);
         }
         Ok(())
@@ -216,6 +231,7 @@ impl Inbox {
     fn end(&mut self, ticket: Ticket, end_lsn: Lsn, outboxes: &mut [Outbox]) {
         outboxes.iter_mut().for_each(|outbox| outbox.lanes.commit(ticket));
         self.progress.commit(ticket, end_lsn);
+        self.settle();
     }
 
     /// A message of no transaction is handed over as one of its own.
@@ -236,7 +252,8 @@ impl Inbox {
             Arc::new(Transaction { begin_lsn: lsn, commit_lsn: lsn, ..Transaction::default() });
         let body = Body::Message { prefix, content };
         let ticket = self.progress.begin();
-        let change = ChangeRef { source: &source, transaction: &transaction, ordinal: 0, lsn, body };
+        let change =
+            ChangeRef { source: &source, transaction: &transaction, ordinal: 0, lsn, body };
         self.hand_over(change, ticket, outboxes)?;
         self.end(ticket, lsn, outboxes);
         Ok(())

@@ -41,7 +41,9 @@ pub(super) struct Outbox {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     /// To be opened then, when nothing is under way.
-    Closed { until: Option<Instant> },
+    Closed {
+        until: Option<Instant>,
+    },
     Opening,
     Open,
 }
@@ -100,7 +102,11 @@ impl Outbox {
             State::Closed { until } => {
                 if self.lanes.in_flight() == 0 && until.is_none_or(|until| until <= now) {
                     self.state = State::Opening;
-                    tasks.spawn(task::open(self.index, Arc::clone(&self.name), Arc::clone(&self.sink)));
+                    tasks.spawn(task::open(
+                        self.index,
+                        Arc::clone(&self.name),
+                        Arc::clone(&self.sink),
+                    ));
                 }
                 return;
             }
@@ -109,7 +115,13 @@ impl Outbox {
         while let Some(work) = self.lanes.take(now, limits) {
             let sink = Arc::clone(&self.sink);
             self.stats.handed_out(self.index);
-            tasks.spawn(task::deliver(self.index, Arc::clone(&self.name), sink, work.id, work.batch));
+            tasks.spawn(task::deliver(
+                self.index,
+                Arc::clone(&self.name),
+                sink,
+                work.id,
+                work.batch,
+            ));
         }
     }
 
@@ -236,7 +248,12 @@ impl Outbox {
 
     pub(super) fn publish(&self) {
         let waiting = self.lanes.waiting();
-        self.stats.set_waiting(self.index, waiting, self.lanes.in_flight(), self.state == State::Open);
+        self.stats.set_waiting(
+            self.index,
+            waiting,
+            self.lanes.in_flight(),
+            self.state == State::Open,
+        );
     }
 }
 

@@ -112,7 +112,8 @@ struct Rest {
 
 impl Stats {
     pub(super) fn new<'a>(names: impl Iterator<Item = &'a str>) -> Self {
-        let sinks = names.map(|name| SinkNumbers { name: name.to_owned(), ..SinkNumbers::default() });
+        let sinks =
+            names.map(|name| SinkNumbers { name: name.to_owned(), ..SinkNumbers::default() });
         Self(Arc::new(Inner { sinks: sinks.collect(), ..Inner::default() }))
     }
 

@@ -29,7 +29,11 @@ pub(crate) fn transaction(commit: u64) -> Arc<Transaction> {
 
 /// A table with a key `id`, and `value` beside it.
 pub(crate) fn table(name: &str) -> Arc<Relation> {
-    Arc::new(relation(name, ReplicaIdentity::Default, &[("id", true, true), ("value", false, false)]))
+    Arc::new(relation(
+        name,
+        ReplicaIdentity::Default,
+        &[("id", true, true), ("value", false, false)],
+    ))
 }
 
 /// A table: columns with whether each is of the replica identity, and of the primary key.
@@ -64,7 +68,12 @@ pub(crate) fn change(transaction: &Arc<Transaction>, ordinal: u64, body: Body<'_
     Arc::new(Change::from(ChangeRef { source: &source, transaction, ordinal, lsn, body }))
 }
 
-pub(crate) fn insert(tx: &Arc<Transaction>, ordinal: u64, table: &Arc<Relation>, id: &str) -> Arc<Change> {
+pub(crate) fn insert(
+    tx: &Arc<Transaction>,
+    ordinal: u64,
+    table: &Arc<Relation>,
+    id: &str,
+) -> Arc<Change> {
     let new = row(&[Some(id), Some("new")]);
     change(tx, ordinal, Body::Insert { table, new: new.tuple() })
 }
@@ -83,12 +92,21 @@ pub(crate) fn update(
     change(tx, ordinal, Body::Update { table, old, new: new.tuple() })
 }
 
-pub(crate) fn delete(tx: &Arc<Transaction>, ordinal: u64, table: &Arc<Relation>, id: &str) -> Arc<Change> {
+pub(crate) fn delete(
+    tx: &Arc<Transaction>,
+    ordinal: u64,
+    table: &Arc<Relation>,
+    id: &str,
+) -> Arc<Change> {
     let old = row(&[Some(id), None]);
     change(tx, ordinal, Body::Delete { table, old: Old::Key(old.tuple()) })
 }
 
-pub(crate) fn truncate(tx: &Arc<Transaction>, ordinal: u64, tables: &[Arc<Relation>]) -> Arc<Change> {
+pub(crate) fn truncate(
+    tx: &Arc<Transaction>,
+    ordinal: u64,
+    tables: &[Arc<Relation>],
+) -> Arc<Change> {
     change(tx, ordinal, Body::Truncate { tables, cascade: false, restart_identity: false })
 }
 
@@ -97,7 +115,11 @@ pub(crate) fn message(tx: &Arc<Transaction>, ordinal: u64, prefix: &str) -> Arc<
 }
 
 /// An update of a row whose key was not sent, because it is large.
-pub(crate) fn update_of_unknown(tx: &Arc<Transaction>, ordinal: u64, table: &Arc<Relation>) -> Arc<Change> {
+pub(crate) fn update_of_unknown(
+    tx: &Arc<Transaction>,
+    ordinal: u64,
+    table: &Arc<Relation>,
+) -> Arc<Change> {
     let mut new = TupleWriter::default();
     new.push(Field::Unchanged);
     new.push(Field::Text(b"other"));
@@ -108,5 +130,7 @@ pub(crate) fn update_of_unknown(tx: &Arc<Transaction>, ordinal: u64, table: &Arc
 pub(crate) fn label(change: &Change) -> String {
     let row = change.view().key_row();
     let first: Option<(_, Field<'_>)> = row.and_then(|row| row.iter().next());
-    first.and_then(|(_, field)| field.text().map(str::to_owned)).unwrap_or_else(|| change.kind().name().to_owned())
+    first
+        .and_then(|(_, field)| field.text().map(str::to_owned))
+        .unwrap_or_else(|| change.kind().name().to_owned())
 }

@@ -35,8 +35,10 @@ impl World {
     fn new(order: Order, seed: u64) -> Self {
         let mut rng = Rng::with_seed(seed);
         let (pause, longest_pause) = (Duration::from_millis(100), Duration::from_secs(1));
-        let patience =
-            Patience { retry: RetryConfig { attempts: ATTEMPTS, pause, longest_pause }, give_up: true };
+        let patience = Patience {
+            retry: RetryConfig { attempts: ATTEMPTS, pause, longest_pause },
+            give_up: true,
+        };
         let limits = Limits { changes: rng.usize(1..8), bytes: 4000, more_coming: true };
         Self {
             lanes: Lanes::new(order, patience),
@@ -123,12 +125,16 @@ impl World {
     /// A change that was never tried waits for an earlier one, for a free worker or for the sink, and for nothing else.
     fn nothing_waits_without_a_reason(&self) {
         let Order::PerKey { parallel } = self.order else { return };
-        if self.under_way.len() >= parallel || self.lanes.gate.is_closed(self.now) || self.lanes.gate.is_probing() {
+        if self.under_way.len() >= parallel
+            || self.lanes.gate.is_closed(self.now)
+            || self.lanes.gate.is_probing()
+        {
             return;
         }
         let flying: BTreeSet<_> = self.under_way.iter().flat_map(|(_, batch)| batch).collect();
         for later in 0..self.changes.len() {
-            let untried = self.tries[later] == 0 && !flying.contains(&later) && !self.done.contains(&later);
+            let untried =
+                self.tries[later] == 0 && !flying.contains(&later) && !self.done.contains(&later);
             let mut earlier = (0..later).filter(|earlier| !self.done.contains(earlier));
             let rejected = self.letters.iter().any(|(_, index)| *index == later);
             assert!(
@@ -150,7 +156,11 @@ impl World {
         let mut behind = Behind::default();
         let mut undelivered = Vec::new();
         for (index, &change) in batch.iter().enumerate() {
-            let waits = if self.order == Order::Total { !undelivered.is_empty() } else { behind.holds_back(&self.changes[change]) };
+            let waits = if self.order == Order::Total {
+                !undelivered.is_empty()
+            } else {
+                behind.holds_back(&self.changes[change])
+            };
             let fails = self.poison.contains(&change) || (luck < 100 && self.rng.u8(..) < 40);
             let why = if waits {
                 Why::Behind
@@ -181,7 +191,11 @@ impl World {
                     let change = *batch.iter().find(|c| at(c)).unwrap();
                     let tries = self.tries[change];
                     assert!(
-                        if rejected.contains(&change) { letter.attempts == tries + 1 } else { tries == ATTEMPTS && letter.attempts == ATTEMPTS },
+                        if rejected.contains(&change) {
+                            letter.attempts == tries + 1
+                        } else {
+                            tries == ATTEMPTS && letter.attempts == ATTEMPTS
+                        },
                         "{tries} tries, {} told",
                         letter.attempts
                     );

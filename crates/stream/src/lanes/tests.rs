@@ -177,7 +177,8 @@ async fn without_dead_letters_a_change_is_tried_for_ever() {
         for round in 0..20 {
             let work = lanes.take(now, LIMITS).unwrap();
             let why = if round % 2 == 0 { Why::Failed(error()) } else { Why::Rejected(error()) };
-            let effects = lanes.undelivered(work.id, vec![Undelivered { index: 0, why }], now, || 1.0);
+            let effects =
+                lanes.undelivered(work.id, vec![Undelivered { index: 0, why }], now, || 1.0);
             assert!(effects.is_empty(), "{effects:?}");
             assert!(lanes.take(now, LIMITS).is_none());
             now = lanes.next_wake(now).unwrap();

@@ -135,9 +135,7 @@ impl Total {
         let mut dead = Vec::new();
         let mut back = Vec::new();
         let fates = outcome.fates(flight.items.iter().map(|item| item.attempts()));
-        for ((change, mut item), fate) in
-            flight.batch.changes.iter().zip(flight.items).zip(fates)
-        {
+        for ((change, mut item), fate) in flight.batch.changes.iter().zip(flight.items).zip(fates) {
             item.state = match fate {
                 Fate::Delivered => {
                     handled(&mut effects, item.ticket);
@@ -146,7 +144,8 @@ impl Total {
                 Fate::Again { attempts: 0, .. } => State::Fresh,
                 Fate::Again { attempts, until } => State::Again { attempts, until },
                 Fate::Dead { attempts, error } => {
-                    let letter = Letter { id: letters.next(), change: Arc::clone(change), error, attempts };
+                    let letter =
+                        Letter { id: letters.next(), change: Arc::clone(change), error, attempts };
                     let state = State::Dead(letter.id);
                     dead.push(Effect::DeadLetter(letter));
                     state
@@ -229,10 +228,7 @@ impl Total {
 
     pub(super) fn waiting(&self) -> Waiting {
         let flying = self.flight.as_ref().map_or(0, |flight| flight.items.len());
-        Waiting {
-            changes: self.queue.len() + flying,
-            bytes: self.queued_bytes + self.flying_bytes,
-        }
+        Waiting { changes: self.queue.len() + flying, bytes: self.queued_bytes + self.flying_bytes }
     }
 }
 
@@ -254,6 +250,11 @@ fn position(changes: &[Arc<Change>], items: &[Item]) -> Option<Position> {
     let mut pairs = changes.iter().zip(items).rev();
     let (change, item) = pairs.find(|(change, _)| change.kind() != Kind::Read)?;
     let (commit_lsn, ordinal) = change.view().id();
-    let changes = if item.last { u64::MAX } else { ordinal.saturating_add(1) };
+    let changes = match change.kind() {
+        _ if item.last => u64::MAX,
+        // It has the number of the change that follows it, which has not come.
+        Kind::Schema => ordinal,
+        _ => ordinal.saturating_add(1),
+    };
     Some(Position { commit_lsn, changes })
 }

@@ -10,12 +10,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use herdsman_node::{Conninfo, Lsn, Tls};
+use herdsman_wal::publication;
 use herdsman_wal::snapshot::{
     ChunkId, Copying, Exported, Rows, Snapshot, SnapshotEvent, SnapshotProgress, SnapshotStats,
     SnapshotTable,
 };
-use herdsman_wal::{Body, ChangeRef, Event, PublicationName, Session, Source, Transaction, WalError};
-use herdsman_wal::publication;
+use herdsman_wal::{
+    Body, ChangeRef, Event, PublicationName, Session, Source, Transaction, WalError,
+};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, watch};
 
@@ -52,7 +54,8 @@ impl Pending {
 
     pub(super) fn save(&self, folder: &Path) -> Result<(), ServiceError> {
         let path = folder.join(FILE);
-        let bytes = serde_json::to_vec(self).map_err(|e| unusable("write", &path, &e.to_string()))?;
+        let bytes =
+            serde_json::to_vec(self).map_err(|e| unusable("write", &path, &e.to_string()))?;
         replace(&path, &bytes).map_err(|error| unusable("write", &path, &error.to_string()))
     }
 
@@ -170,8 +173,7 @@ impl Copied {
         pending.save(folder)?;
         let snapshot = Snapshot { tables, parallel: 2, limit: LIMIT, ..Snapshot::default() };
         let progress = pending.progress.clone();
-        let copying =
-            snapshot.start(info, tls, exported, Arc::clone(&source), progress).await?;
+        let copying = snapshot.start(info, tls, exported, Arc::clone(&source), progress).await?;
         pending.progress = copying.progress().clone();
         Ok(Self {
             copying,
@@ -249,7 +251,8 @@ impl Events for Copied {
                 Ok(Event::Begin(&self.transaction))
             }
             Place::Row(index) => {
-                let row = self.rows.as_ref().and_then(|rows| Some((rows.table(), rows.get(index)?)));
+                let row =
+                    self.rows.as_ref().and_then(|rows| Some((rows.table(), rows.get(index)?)));
                 let Some((table, new)) = row else {
                     self.place = Place::Between;
                     let end_lsn = Lsn(self.last);

@@ -64,12 +64,18 @@ async fn drop_it(session: &Session, config: &StreamConfig, text: String) -> Opti
     for _ in 0..20 {
         match slot::drop(session, &config.slot).await {
             Ok(()) => return Some(ServiceError::Guard(format!("{text}; the slot was dropped"))),
-            Err(WalError::SlotActive { .. }) => tokio::time::sleep(Duration::from_millis(100)).await,
+            Err(WalError::SlotActive { .. }) => {
+                tokio::time::sleep(Duration::from_millis(100)).await
+            }
             Err(error) => {
                 tracing::error!(problem = %error, "the slot could not be dropped");
                 return None;
             }
         }
     }
+    tracing::error!(
+        slot = name,
+        "the slot stays in use and could not be dropped; it is tried again"
+    );
     None
 }

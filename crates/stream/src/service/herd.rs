@@ -29,7 +29,9 @@ pub enum ChoiceError {
     #[error("`stream.node` names `{0}`, which is not one of the nodes")]
     Unknown(NodeName),
     /// Several nodes, and nothing says which is the primary.
-    #[error("there are several nodes and nothing watches them: name one (`stream.node`), or give the stream a watcher")]
+    #[error(
+        "there are several nodes and nothing watches them: name one (`stream.node`), or give the stream a watcher"
+    )]
     Unwatched,
 }
 
@@ -40,7 +42,9 @@ impl Herd {
         watch: Option<&Watch>,
     ) -> Result<Self, ChoiceError> {
         let choice = match (named, watch) {
-            (Some(node), _) if !nodes.contains_key(&node) => return Err(ChoiceError::Unknown(node)),
+            (Some(node), _) if !nodes.contains_key(&node) => {
+                return Err(ChoiceError::Unknown(node));
+            }
             (Some(node), _) => Choice::Node(node),
             (None, Some(watch)) => Choice::Primary(watch.subscribe()),
             (None, None) => match nodes.keys().next() {
@@ -78,7 +82,9 @@ impl Herd {
 
     /// Waits until another node than this is proven to be the primary. For a named node: for ever.
     pub(super) async fn moved_from(&mut self, node: &NodeName) -> NodeName {
-        let Choice::Primary(topology) = &mut self.choice else { return std::future::pending().await };
+        let Choice::Primary(topology) = &mut self.choice else {
+            return std::future::pending().await;
+        };
         let moved = topology.wait_for(|now| now.primary().is_some_and(|primary| primary != node));
         match moved.await.map(|now| now.primary().cloned()) {
             Ok(Some(primary)) => primary,

@@ -4,13 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use herdsman_node::{Conninfo, Lsn, NodeName, Timeline, Tls};
+use herdsman_wal::publication::check_order;
 use herdsman_wal::snapshot::{Exported, HeldSnapshot};
 use herdsman_wal::{
-    Catalogue, CreateSlot, Identity, Replication, Session, SlotSnapshot, Source, Start,
+    Catalogue, CreateSlot, Identity, Replication, Session, SlotName, SlotSnapshot, Source, Start,
     StreamOptions, slot,
 };
 use tokio_util::sync::CancellationToken;
 
+use super::again::Again;
 use super::copying::{self, Copied, Pending};
 use super::resume::{Here, Outcome, Reached, history, resume};
 use super::{Gap, Phase, Service, ServiceError, guard, heartbeat};
@@ -60,6 +62,8 @@ impl Service {
         let tls = Tls::new(info)?;
         let mut session = Session::connect(info, &tls, LIMIT).await?;
         if self.config.create {
+            // A publication made after the slot would be stuck on, or its changes silently left out.
+            check_order(&session, &self.config.publication, &self.config.slot).await?;
             publication::make(&mut session, &self.config).await?;
         }
         let mut replication = Replication::connect(info, &tls, LIMIT).await?;
@@ -92,9 +96,11 @@ impl Service {
         let stream = replication.start(start).await?.with_catalogue(catalogue);
         let timeline = stream.source().timeline;
         tracing::info!(%node, %timeline, %from, "streaming");
-        self.phase
-            .send_replace(Phase::Streaming { node: node.clone(), timeline: timeline.0 });
-        self.stream(node, info, &tls, Live::new(stream), shutdown).await
+        self.phase.send_replace(Phase::Streaming { node: node.clone(), timeline: timeline.0 });
+        let tables = copying::tables(&session, &self.config.publication).await?;
+        drop(session);
+        let again = Again::new(Live::new(stream), info.clone(), tls.clone(), tables);
+        self.stream(node, info, &tls, again, shutdown).await
     }
 
     /// Delivers what comes, while somebody else looks after the heartbeat and the log that is held back.
@@ -103,7 +109,7 @@ impl Service {
         node: &NodeName,
         info: &Conninfo,
         tls: &Tls,
-        mut live: Live,
+        mut live: Again,
         shutdown: &CancellationToken,
     ) -> Result<Ended, ServiceError> {
         let beside = CancellationToken::new();
@@ -124,14 +130,11 @@ impl Service {
         // Where to go on from, should it be another server: what is saved, at least.
         let handled = self.engine.safe();
         if self.reached.is_none_or(|reached| reached.handled < handled) {
-            self.reached = Some(Reached {
-                system_id: source.system_id,
-                timeline: source.timeline,
-                handled,
-            });
+            self.reached =
+                Some(Reached { system_id: source.system_id, timeline: source.timeline, handled });
         }
         if matches!(outcome, Ok(Ended::Shutdown(_)) | Err(ServiceError::Guard(_))) {
-            live.into_stream().close().await;
+            live.into_live().into_stream().close().await;
         }
         outcome
     }
@@ -152,7 +155,7 @@ impl Service {
             && let Some(point) = pending.progress.consistent_point.or(found.confirmed)
             && found.lost().is_none()
         {
-            return self.go_on(info, tls, session, pending, point).await;
+            return self.go_on(info, tls, pending, point).await;
         }
         let first_time = self.reached.is_none() && found.is_none();
         if first_time && self.config.create {
@@ -201,16 +204,25 @@ impl Service {
         &self,
         info: &Conninfo,
         tls: &Tls,
-        session: &Session,
         pending: Pending,
         point: Lsn,
     ) -> Result<Beginning, ServiceError> {
         tracing::info!(%point, "an interrupted snapshot goes on");
-        let tables = copying::tables(session, &self.config.publication).await?;
-        let held = HeldSnapshot::take(info, tls, LIMIT, &tables, point).await?;
+        let held = HeldSnapshot::take(info, tls, &self.temporary_slot()?, LIMIT).await?;
         let exported = held.exported().clone();
         let snapshot = Beforehand { exported, pending, _keeper: Keeper::Held(held) };
         Ok(Beginning { from: point, snapshot: Some(snapshot) })
+    }
+
+    /// A name for a slot that only lives as long as a snapshot is taken; another one beside it has another number.
+    fn temporary_slot(&self) -> Result<SlotName, ServiceError> {
+        let stem: String = self.config.slot.as_str().chars().take(40).collect();
+        let name = format!("{stem}_snapshot_{}", std::process::id());
+        SlotName::new(&name).map_err(|error| ServiceError::State {
+            what: "name a slot for",
+            path: self.config.state.display().to_string(),
+            problem: error.to_string(),
+        })
     }
 
     async fn copied(

@@ -5,7 +5,7 @@
 mod diagnose;
 mod kafka;
 mod postgres_sink;
+mod service;
 mod sinks_exec;
 mod sinks_sse;
 mod sinks_webhook;
-mod service;

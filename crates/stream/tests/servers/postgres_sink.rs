@@ -3,7 +3,6 @@
 mod chaos;
 mod fixture;
 mod rights;
-mod speed;
 
 use herdsman_sandbox::on_each_version;
 use herdsman_stream::{DeliveryError, Sink, Why};

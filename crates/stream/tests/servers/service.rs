@@ -52,6 +52,31 @@ impl Collector {
     }
 }
 
+/// Keeps the rows as they are, taking each as the whole truth.
+#[derive(Default)]
+struct Copy {
+    rows: Mutex<BTreeMap<String, String>>,
+}
+
+#[async_trait]
+impl Sink for Copy {
+    async fn deliver(&self, batch: &Batch) -> Result<(), DeliveryError> {
+        let mut rows = self.rows.lock().unwrap();
+        for change in &batch.changes {
+            let text = |row: herdsman_wal::Row<'_>, name| {
+                row.field(name).unwrap().text().unwrap().to_owned()
+            };
+            if let Some(old) = change.old_row() {
+                rows.remove(&text(old, "id"));
+            }
+            if let Some(new) = change.new_row() {
+                rows.insert(text(new, "id"), text(new, "v"));
+            }
+        }
+        Ok(())
+    }
+}
+
 fn nodes(sandbox: &Sandbox, names: &[&str]) -> BTreeMap<NodeName, Conninfo> {
     let info = |name| Conninfo::from_pairs(sandbox.conninfo(name, "postgres").unwrap()).unwrap();
     names.iter().map(|&name| (NodeName::new(name).unwrap(), info(name))).collect()
@@ -75,7 +100,12 @@ impl Running {
     }
 }
 
-fn start(sandbox: &Sandbox, names: &[&str], config: StreamConfig, watch: Option<&Watcher>) -> Running {
+fn start(
+    sandbox: &Sandbox,
+    names: &[&str],
+    config: StreamConfig,
+    watch: Option<&Watcher>,
+) -> Running {
     let got = Arc::new(Collector::default());
     let setup = Setup {
         config,
@@ -184,6 +214,45 @@ on_each_version! {
         watcher.stop().await;
     }
 
+    async fn a_table_is_delivered_again_while_the_stream_goes_on(version: u32) {
+        let sandbox = Sandbox::builder().pg_version(version).start().await.unwrap();
+        let state = tempfile::tempdir().unwrap();
+        sql(&sandbox, "n1", "CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t SELECT i, 0 FROM generate_series(1, 9000) i").await;
+        let copy = Arc::new(Copy::default());
+        let setup = Setup {
+            config: config(state.path()),
+            nodes: nodes(&sandbox, &["n1"]),
+            watch: None,
+            sinks: vec![("copy".to_owned(), Arc::clone(&copy) as Arc<dyn Sink>)],
+        };
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(Service::new(setup).unwrap().run(stop.clone()));
+        wait_for_slot(&sandbox).await;
+        sql(&sandbox, "n1", "SELECT pg_logical_emit_message(true, 'herdsman.snapshot', 'public.t')").await;
+        // Meanwhile rows change, move and go.
+        let writing = sandbox.sql("n1", "postgres").await.unwrap();
+        for round in 0..300 {
+            let id = fastrand::i32(1..9000);
+            let changes = [
+                format!("UPDATE t SET v = {round} WHERE id % 500 = {}", id % 500),
+                format!("DELETE FROM t WHERE id = {id}"),
+                format!("UPDATE t SET id = id + 100000 WHERE id = {id} - 1"),
+            ];
+            writing.batch_execute(&changes[round % 3]).await.unwrap();
+        }
+        let rows = writing.query("SELECT id::text, v::text FROM t", &[]).await.unwrap();
+        let expected: BTreeMap<String, String> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+        for _ in 0..1500 {
+            if *copy.rows.lock().unwrap() == expected {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert_eq!(*copy.rows.lock().unwrap(), expected);
+        stop.cancel();
+        task.await.unwrap().unwrap();
+    }
+
     async fn with_a_failover_slot_a_promotion_costs_nothing(version: u32) {
         // Older versions have no slots that standbys keep.
         if version < 17 {
@@ -229,7 +298,8 @@ async fn keep_slots_on_the_standby(sandbox: &Sandbox) {
         client.batch_execute(&format!("ALTER SYSTEM SET {setting}")).await.unwrap();
     }
     client.batch_execute("SELECT pg_reload_conf()").await.unwrap();
-    wait_until(sandbox, "n1", "SELECT active FROM pg_replication_slots WHERE slot_name = 'to_n2'").await;
+    wait_until(sandbox, "n1", "SELECT active FROM pg_replication_slots WHERE slot_name = 'to_n2'")
+        .await;
     sql(sandbox, "n1", "SELECT pg_reload_conf()").await;
 }
 
@@ -248,7 +318,8 @@ async fn wait_until(sandbox: &Sandbox, node: &str, question: &str) {
 async fn wait_for_slot(sandbox: &Sandbox) {
     let client = sandbox.sql("n1", "postgres").await.unwrap();
     for _ in 0..500 {
-        let active = "SELECT count(*) FROM pg_replication_slots WHERE active AND slot_type = 'logical'";
+        let active =
+            "SELECT count(*) FROM pg_replication_slots WHERE active AND slot_type = 'logical'";
         if client.query_one(active, &[]).await.unwrap().get::<_, i64>(0) == 1 {
             return;
         }

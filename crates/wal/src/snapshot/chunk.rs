@@ -78,8 +78,7 @@ impl ChunkQuery {
         if standby == "true" {
             return Err(SnapshotError::Standby { endpoint: connection.endpoint().to_owned() });
         }
-        let snapshot =
-            text.parse().map_err(|_| connection.malformed(WHAT, "it is no snapshot"))?;
+        let snapshot = text.parse().map_err(|_| connection.malformed(WHAT, "it is no snapshot"))?;
         let described = describe_one(connection, &self.table).await?;
         let key = Keys::of(&described.relation).ok();
         if key.is_none_or(|key| key.names() != self.keys.as_slice()) {
@@ -172,7 +171,9 @@ pub(crate) async fn describe_one(
 ) -> Result<Described, SnapshotError> {
     let mut described = table::describe(connection, table).await?;
     match (described.pop(), described.is_empty()) {
-        (Some(one), true) if one.partitioned || table.shown() == one.relation.to_string() => Ok(one),
+        (Some(one), true) if one.partitioned || table.shown() == one.relation.to_string() => {
+            Ok(one)
+        }
         _ => Err(SnapshotError::NoKey {
             endpoint: connection.endpoint().to_owned(),
             table: table.shown(),

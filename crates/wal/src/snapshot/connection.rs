@@ -95,7 +95,11 @@ impl SnapshotConnection {
 
     /// Runs `sql` in a transaction that may write, and commits it without waiting for standbys: one that does not answer
     /// must not hold it up.
-    pub(crate) async fn write(&self, what: &'static str, sql: &str) -> Result<String, SnapshotError> {
+    pub(crate) async fn write(
+        &self,
+        what: &'static str,
+        sql: &str,
+    ) -> Result<String, SnapshotError> {
         self.end_old().await?;
         self.within.store(true, Ordering::Relaxed);
         self.run(what, "BEGIN READ WRITE; SET LOCAL synchronous_commit = local").await?;

@@ -104,13 +104,16 @@ fn unescape(value: &[u8], plain: &mut Vec<u8>) {
             b't' => b'\t',
             b'v' => 11,
             b'0'..=b'7' => number(escape - b'0', 8, &mut rest),
-            b'x' => match rest.split_first().and_then(|(&byte, after)| Some((digit(byte, 16)?, after))) {
-                Some((first, after)) => {
-                    rest = after;
-                    number(first, 16, &mut rest)
+            b'x' => {
+                match rest.split_first().and_then(|(&byte, after)| Some((digit(byte, 16)?, after)))
+                {
+                    Some((first, after)) => {
+                        rest = after;
+                        number(first, 16, &mut rest)
+                    }
+                    None => b'x',
                 }
-                None => b'x',
-            },
+            }
             other => other,
         });
     }

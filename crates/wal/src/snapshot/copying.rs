@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use crate::Relation;
 use crate::change::{Source, Timestamp, Transaction};
 use crate::snapshot::copy_text::{CopyText, CopyTextError};
 use crate::snapshot::stats::Counters;
@@ -18,7 +19,6 @@ use crate::snapshot::{
     ChunkId, Cut, Exported, Rows, SnapshotConnection, SnapshotError, SnapshotProgress,
     SnapshotStats, SnapshotTable,
 };
-use crate::Relation;
 
 /// Bytes of rows that are handed on together: enough that handing on costs nothing beside reading.
 const BATCH: usize = 256 << 10;
@@ -107,7 +107,8 @@ impl Default for Snapshot {
 }
 
 impl Snapshot {
-    /// Begins to read what `progress` does not have. When this returns, every connection has the snapshot, and whoever
+    /// Begins to read what `progress` does not have. The rows are to be handed on when the stream has been delivered up to
+    /// the snapshot's consistent point. When this returns, every connection has the snapshot, and whoever
     /// exported it may go on.
     ///
     /// # Errors
@@ -127,14 +128,14 @@ impl Snapshot {
             connections.push(connection);
         }
         let mut progress = progress;
-        let point = *progress.consistent_point.get_or_insert(exported.consistent_point);
+        progress.consistent_point.get_or_insert(exported.consistent_point);
         let mut job = Job {
             tables: Vec::new(),
             pieces: Vec::new(),
             next: AtomicUsize::new(0),
             ordinal: AtomicU64::new(0),
             source,
-            transaction: Arc::new(shown_before(point)),
+            transaction: Arc::new(shown_before(exported.consistent_point)),
             oldest: 0,
         };
         if let Some(first) = connections.first() {
@@ -164,7 +165,12 @@ impl Snapshot {
 /// and after all before. No commit record begins at this byte, as one is longer than it.
 pub(crate) fn shown_before(position: Lsn) -> Transaction {
     let commit_lsn = Lsn(position.0.saturating_sub(1));
-    Transaction { begin_lsn: commit_lsn, commit_lsn, commit_time: Timestamp(0), ..Transaction::default() }
+    Transaction {
+        begin_lsn: commit_lsn,
+        commit_lsn,
+        commit_time: Timestamp(0),
+        ..Transaction::default()
+    }
 }
 
 impl Copying {

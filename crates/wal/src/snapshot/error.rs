@@ -52,7 +52,9 @@ pub enum SnapshotError {
         sqlstate: String,
     },
     /// There is no such table in the snapshot.
-    #[error("there is no table `{table}` to read on {endpoint}; check its name and schema, and that it is a table")]
+    #[error(
+        "there is no table `{table}` to read on {endpoint}; check its name and schema, and that it is a table"
+    )]
     NoTable {
         /// `host:port`.
         endpoint: String,
@@ -60,7 +62,9 @@ pub enum SnapshotError {
         table: String,
     },
     /// The table has no such column to read.
-    #[error("table `{table}` on {endpoint} has no column `{column}` that can be published; check the column list")]
+    #[error(
+        "table `{table}` on {endpoint} has no column `{column}` that can be published; check the column list"
+    )]
     NoColumn {
         /// `host:port`.
         endpoint: String,
@@ -120,7 +124,9 @@ pub enum SnapshotError {
         endpoint: String,
     },
     /// An answer makes no sense.
-    #[error("cannot read what {endpoint} answered when asked to {what}: {problem}; please report it with the server's version")]
+    #[error(
+        "cannot read what {endpoint} answered when asked to {what}: {problem}; please report it with the server's version"
+    )]
     Malformed {
         /// `host:port`.
         endpoint: String,
@@ -130,7 +136,9 @@ pub enum SnapshotError {
         problem: String,
     },
     /// What was read is no chunk of this table, or not the one that is due.
-    #[error("a chunk of `{table}` was handed over that is not the one asked for; run one query at a time")]
+    #[error(
+        "a chunk of `{table}` was handed over that is not the one asked for; run one query at a time"
+    )]
     NotAsked {
         /// The table.
         table: String,

@@ -1,58 +1,57 @@
-//! A snapshot that an ordinary connection keeps for others.
+//! A snapshot for where a slot exists already.
 
-use herdsman_node::{Conninfo, Lsn, Tls};
 use std::time::Duration;
 
-use crate::snapshot::{SnapshotConnection, SnapshotError, SnapshotTable, table, writers};
+use herdsman_node::{Conninfo, Lsn, Tls};
+
+use crate::snapshot::{SnapshotConnection, SnapshotError};
+use crate::{CreateSlot, Replication, SlotName, SlotSnapshot, WalError};
 
 /// A snapshot that others may read from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Exported {
     /// Its name, for `SET TRANSACTION SNAPSHOT`.
     pub name: String,
-    /// Where the stream goes on from: it tells every change that the snapshot does not show.
+    /// It shows every transaction whose commit is logged before this place, and no other.
     pub consistent_point: Lsn,
 }
 
-/// A snapshot kept by an ordinary connection, for where a slot exists already: after an interruption, or when tables are
-/// read without a new slot. It lives as long as this value.
+/// A snapshot that a temporary slot was made for: after an interruption, or where tables are read without a new slot. The
+/// slot's only use is that its snapshot is one of a place in the log. One that an ordinary connection takes
+/// (`pg_export_snapshot()`) is not: what is logged may not be visible yet, and so neither the stream from any one place,
+/// nor the snapshot, may tell it.
+///
+/// It lives as long as this value, or until [`Snapshot::start`](crate::snapshot::Snapshot::start) has returned: then it
+/// can be dropped.
 #[derive(Debug)]
 pub struct HeldSnapshot {
     exported: Exported,
-    _connection: SnapshotConnection,
+    _connection: Replication,
 }
 
 impl HeldSnapshot {
-    /// Takes a snapshot that goes with a stream that tells everything after `consistent_point`, which must not lie ahead
-    /// of the end of the server's log.
-    ///
-    /// Waits, for at most `limit`, until every transaction that has written to the tables is over. One of them may be in
-    /// the log before `consistent_point` and still not be visible: then neither the stream nor the snapshot would tell it.
+    /// Makes a temporary slot of this name, and its snapshot. Needs the right to replicate, and waits, for at most `limit`,
+    /// until every transaction that is open now is over.
     ///
     /// # Errors
-    /// [`SnapshotError`]; [`SnapshotError::Writers`] names who does not end.
+    /// [`WalError`], as for every slot.
     pub async fn take(
         info: &Conninfo,
         tls: &Tls,
+        slot: &SlotName,
         limit: Duration,
-        tables: &[SnapshotTable],
-        consistent_point: Lsn,
-    ) -> Result<Self, SnapshotError> {
-        let connection = SnapshotConnection::open(info, tls, limit).await?;
-        refuse_standby(&connection).await?;
-        connection.begin(None).await?;
-        let mut oids = Vec::new();
-        for listed in tables {
-            let described = table::describe(&connection, listed).await?;
-            oids.extend(described.iter().map(|table| table.relation.oid));
-        }
-        connection.commit().await?;
-        writers::wait(&connection, &oids).await?;
-        connection.begin(None).await?;
-        let [name] = connection
-            .texts("export a snapshot", "SELECT pg_catalog.pg_export_snapshot()")
-            .await?;
-        let exported = Exported { name, consistent_point };
+    ) -> Result<Self, WalError> {
+        let mut connection = Replication::connect(info, tls, limit).await?;
+        let snapshot = SlotSnapshot::Export;
+        let options = CreateSlot { temporary: true, snapshot, limit, ..CreateSlot::default() };
+        let created = connection.create_slot(slot, &options).await?;
+        let Some(name) = created.snapshot else {
+            return Err(WalError::Protocol {
+                endpoint: info.endpoint(),
+                problem: "a slot was made without the snapshot that was asked for".to_owned(),
+            });
+        };
+        let exported = Exported { name, consistent_point: created.consistent_point };
         Ok(Self { exported, _connection: connection })
     }
 

@@ -24,7 +24,7 @@ use crate::snapshot::{Rows, SnapshotConnection, SnapshotError, SnapshotTable, ch
 /// [hand over](Self::accept) what was read; between transactions, hand on what it [emits](Self::emit). The stream must
 /// deliver transactions when they are committed, not when they are prepared, and send values as text.
 ///
-/// Rows are to be taken as the whole truth (upsert, and the receiver as the [module](crate::snapshot) describes it); a column that is [`Unchanged`](Field::Unchanged) in one has been told
+/// Rows are to be taken as the whole truth (upsert); a column that is [`Unchanged`](Field::Unchanged) in one has been told
 /// by the stream already, newer. Rows that the receiver has and the table has not are not told of.
 #[derive(Debug)]
 pub struct Incremental {
@@ -86,7 +86,9 @@ impl Incremental {
         })?;
         let mut window = Window::new(MOST_KEYS);
         for key in &progress.again {
-            window.read_again(&join(key.iter().map(|text| Some(text.as_bytes()))).unwrap_or_default());
+            window.read_again(
+                &join(key.iter().map(|text| Some(text.as_bytes()))).unwrap_or_default(),
+            );
         }
         Ok(Self {
             oid: relation.oid,

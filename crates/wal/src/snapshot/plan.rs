@@ -61,7 +61,8 @@ impl Cut {
     pub fn bytes_of(&self, piece: u32, pages: u32, page_bytes: u32) -> u64 {
         let before = u64::from(piece) * u64::from(self.pages_each);
         let left = u64::from(pages).saturating_sub(before);
-        let own = if piece + 1 >= self.pieces { left } else { left.min(u64::from(self.pages_each)) };
+        let own =
+            if piece + 1 >= self.pieces { left } else { left.min(u64::from(self.pages_each)) };
         own * u64::from(page_bytes)
     }
 }

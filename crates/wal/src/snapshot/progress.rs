@@ -13,7 +13,7 @@ use crate::snapshot::{ChunkId, Cut};
 /// The [module](crate::snapshot) says why going on under another snapshot ends with the right rows.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SnapshotProgress {
-    /// Where the stream has to go on from, whatever snapshots were taken later. `None` before the first.
+    /// Where the stream has to begin, whatever snapshots were taken later. `None` before the first.
     pub consistent_point: Option<Lsn>,
     /// The tables that were begun, by `pg_class.oid` of the table or partition that holds the rows.
     pub tables: BTreeMap<u32, TableProgress>,
@@ -114,7 +114,8 @@ mod tests {
 
     #[test]
     fn it_is_the_same_after_being_written_down() {
-        let mut progress = SnapshotProgress { consistent_point: Some(Lsn(77)), ..Default::default() };
+        let mut progress =
+            SnapshotProgress { consistent_point: Some(Lsn(77)), ..Default::default() };
         progress.enter(7, 100, Cut { pages_each: 10, pieces: 1 });
         progress.record(ChunkId { table: 7, number: 0 }, 5);
         let text = serde_json::to_string(&progress).unwrap();

@@ -93,7 +93,8 @@ impl Rows {
     #[must_use]
     pub fn get(&self, index: usize) -> Option<Tuple<'_>> {
         let end = *self.ends.get(index)?;
-        let from = index.checked_sub(1).and_then(|before| self.ends.get(before)).map_or(0, |end| *end);
+        let from =
+            index.checked_sub(1).and_then(|before| self.ends.get(before)).map_or(0, |end| *end);
         Some(Tuple::checked_before(self.columns, self.bytes.get(from..end)?))
     }
 

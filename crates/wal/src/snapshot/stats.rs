@@ -73,7 +73,7 @@ pub fn time_left(fraction: f64, elapsed: Duration) -> Option<Duration> {
 /// let total = TableStats { rows: 1_500_000, bytes: 96_000_000, disk_done: 1, disk: 2, ..TableStats::default() };
 /// let stats = SnapshotStats { total, tables: Vec::new() };
 /// let line = progress_bar(&stats, Duration::from_secs(60), 60);
-/// assert_eq!(line, "[#########.........]  50%  1.5M rows  91.6 MiB  1m 0s left");
+/// assert_eq!(line, "[##########..........]  50%  1.5M rows  91.5 MiB  1m 0s left");
 /// ```
 #[must_use]
 pub fn progress_bar(stats: &SnapshotStats, elapsed: Duration, width: usize) -> String {

@@ -148,20 +148,17 @@ fn no_table(connection: &SnapshotConnection, table: String) -> SnapshotError {
 
 /// Locks a table against being rewritten, and makes sure that it has not been since the snapshot was taken: rewritten
 /// rows look new, so that an older snapshot shows an empty table.
-async fn hold(
-    connection: &SnapshotConnection,
-    mut heap: Heap,
-) -> Result<Heap, SnapshotError> {
+async fn hold(connection: &SnapshotConnection, mut heap: Heap) -> Result<Heap, SnapshotError> {
     let table = format!("{}.{}", heap.schema, heap.name);
     let sql = format!("LOCK TABLE ONLY {} IN ACCESS SHARE MODE", heap.sql_name());
-    connection.run("lock a table against being rewritten", &sql).await.map_err(|error| {
-        match error {
+    connection.run("lock a table against being rewritten", &sql).await.map_err(
+        |error| match error {
             SnapshotError::Refused { sqlstate, .. } if sqlstate == "42P01" => {
                 no_table(connection, table.clone())
             }
             other => other,
-        }
-    })?;
+        },
+    )?;
     let rows = connection.query(WHAT, FILE, &[(&heap.oid, Type::OID)]).await?;
     let row = rows.first().ok_or_else(|| connection.malformed(WHAT, "no row"))?;
     let file: Option<u32> = connection.field(row, 0, WHAT)?;

@@ -66,4 +66,3 @@ pub(crate) async fn words(stream: &mut Stream) -> Vec<String> {
 }
 
 pub(crate) const STOP: &str = "SELECT pg_logical_emit_message(true, 'stop', '')";
-

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use herdsman_node::{Lsn, SystemId, Timeline, Tls};
+use herdsman_node::{SystemId, Timeline, Tls};
 use herdsman_sandbox::{Sandbox, on_each_version};
 use herdsman_wal::snapshot::{
     Copying, Exported, HeldSnapshot, Snapshot, SnapshotConnection, SnapshotError, SnapshotEvent,
@@ -32,13 +32,9 @@ pub(super) async fn connection(sandbox: &Sandbox, limit: Duration) -> SnapshotCo
 
 /// Makes slot `s`, and keeps the connection that its snapshot lives on.
 pub(super) async fn exported(sandbox: &Sandbox) -> (Replication, Exported) {
-    slot_snapshot(sandbox, "s", false).await
-}
-
-async fn slot_snapshot(sandbox: &Sandbox, slot: &str, temporary: bool) -> (Replication, Exported) {
     let mut replication = crate::common::connect(sandbox).await;
-    let options = CreateSlot { snapshot: SlotSnapshot::Export, temporary, ..CreateSlot::default() };
-    let slot = SlotName::new(slot).unwrap();
+    let options = CreateSlot { snapshot: SlotSnapshot::Export, ..CreateSlot::default() };
+    let slot = SlotName::new("s").unwrap();
     let created = replication.create_slot(&slot, &options).await.unwrap();
     let (name, consistent_point) = (created.snapshot.unwrap(), created.consistent_point);
     (replication, Exported { name, consistent_point })
@@ -83,8 +79,8 @@ on_each_version! {
         let writer = sandbox.sql("n1", "postgres").await.unwrap();
         let writing = tokio::spawn(async move {
             for round in 0.. {
-                let sql = format!("UPDATE t SET v = 'y' || v WHERE id % 13 = {0} % 13; DELETE FROM t WHERE id % 97 = {0} % 97; \
-                    INSERT INTO t SELECT 100000 + {0} * 100 + i FROM generate_series(1, 100) i", round);
+                let sql = format!("UPDATE t SET v = 'y' || v WHERE id % 13 = {round} % 13; DELETE FROM t WHERE id % 97 = {round} % 97; \
+                    INSERT INTO t SELECT 100000 + {round} * 100 + i FROM generate_series(1, 100) i");
                 writer.batch_execute(&sql).await.unwrap();
             }
         });
@@ -195,34 +191,12 @@ on_each_version! {
     }
 
     async fn a_copy_that_died_goes_on_under_a_new_snapshot_and_ends_right(version: u32) {
-        go_on(version, false).await;
-    }
-
-    async fn a_copy_that_died_goes_on_under_a_snapshot_that_a_connection_holds(version: u32) {
-        go_on(version, true).await;
-    }
-
-    async fn a_held_snapshot_waits_for_writers_and_names_them(version: u32) {
-        let sandbox = sandbox(version).await;
-        sql(&sandbox, "CREATE TABLE t (id int PRIMARY KEY, v int) PARTITION BY RANGE (id); \
-            CREATE TABLE t1 PARTITION OF t FOR VALUES FROM (0) TO (10); INSERT INTO t VALUES (1, 1)").await;
-        let writer = sandbox.sql("n1", "postgres").await.unwrap();
-        writer.batch_execute("BEGIN; UPDATE t1 SET v = 2").await.unwrap();
-        let pid: i32 = writer.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
-        let info = conninfo(&sandbox);
-        let tls = Tls::new(&info).unwrap();
-        let tables = [SnapshotTable { via_root: true, ..SnapshotTable::new("public", "t") }];
-        let take = |limit| HeldSnapshot::take(&info, &tls, limit, &tables, Lsn(1));
-        let error = take(Duration::from_millis(300)).await.unwrap_err();
-        assert!(error.to_string().contains(&format!("(PID {pid})")), "{error}");
-        // One that has written to another table, or is over, is not waited for.
-        writer.batch_execute("COMMIT; CREATE TABLE other (id int); BEGIN; INSERT INTO other VALUES (1)").await.unwrap();
-        take(LIMIT).await.unwrap();
+        go_on(version).await;
     }
 }
 
 /// A copy is ended in the middle; rows then move between pieces, change and go; a new snapshot and the stream make it right.
-async fn go_on(version: u32, held: bool) {
+async fn go_on(version: u32) {
     let sandbox = sandbox(version).await;
     let client = sandbox.sql("n1", "postgres").await.unwrap();
     client.batch_execute("CREATE TABLE t (id int PRIMARY KEY, v text, large text); \
@@ -231,16 +205,22 @@ async fn go_on(version: u32, held: bool) {
     let (replication, first) = exported(&sandbox).await;
     let mut snapshot = of(t());
     snapshot.parallel = 1;
-    let mut copying = start(&sandbox, &snapshot, &first, SnapshotProgress::default()).await.unwrap();
+    let mut copying =
+        start(&sandbox, &snapshot, &first, SnapshotProgress::default()).await.unwrap();
     drop(replication);
     let mut progress = copying.progress().clone();
     let mut receiver = Receiver::default();
     let mut killed = false;
     let error = loop {
         match next(&mut copying).await {
-            Ok(Some(SnapshotEvent::Rows(rows))) => rows.iter().for_each(|change| receiver.take(&change)),
+            Ok(Some(SnapshotEvent::Rows(rows))) => {
+                rows.iter().for_each(|change| receiver.take(&change));
+            }
             Ok(Some(SnapshotEvent::ChunkDone { chunk, oldest })) => progress.record(chunk, oldest),
-            Ok(event) => assert!(!matches!(event, None | Some(SnapshotEvent::Done)), "it was not interrupted"),
+            Ok(event) => assert!(
+                !matches!(event, None | Some(SnapshotEvent::Done)),
+                "it was not interrupted"
+            ),
             Err(error) => break error,
         }
         if !killed && progress.tables.values().any(|table| table.done.len() >= 2) {
@@ -252,44 +232,47 @@ async fn go_on(version: u32, held: bool) {
     assert!(matches!(error, SnapshotError::Lost { .. }) && error.is_transient(), "{error}");
     let done = progress.tables.values().next().unwrap().done.len();
     // As it would be read from a file.
-    let progress: SnapshotProgress = serde_json::from_str(&serde_json::to_string(&progress).unwrap()).unwrap();
+    let progress: SnapshotProgress =
+        serde_json::from_str(&serde_json::to_string(&progress).unwrap()).unwrap();
     drop(copying);
 
     // Room in the pages that were read, filled by rows from those that were not, whose large values are not sent.
     client.batch_execute("DELETE FROM t WHERE id <= 300").await.unwrap();
     client.batch_execute("VACUUM t").await.unwrap();
-    client.batch_execute("UPDATE t SET v = 'moved' || id WHERE id BETWEEN 3701 AND 3900").await.unwrap();
+    client
+        .batch_execute("UPDATE t SET v = 'moved' || id WHERE id BETWEEN 3701 AND 3900")
+        .await
+        .unwrap();
     client.batch_execute("UPDATE t SET large = 'x' WHERE id % 50 = 0; UPDATE t SET id = id + 10000 WHERE id % 70 = 0; \
         INSERT INTO t VALUES (90000, 'n', 'n')").await.unwrap();
     let there = "SELECT count(*)::text FROM t WHERE v LIKE 'moved%' AND ctid < '(16,0)'";
-    assert_ne!(texts(&client, there).await[0][0].as_deref(), Some("0"), "nothing moved to where it was read");
+    assert_ne!(
+        texts(&client, there).await[0][0].as_deref(),
+        Some("0"),
+        "nothing moved to where it was read"
+    );
 
     let info = conninfo(&sandbox);
-    let (mut slot, mut holder) = (None, None);
-    let second = if held {
-        let held = HeldSnapshot::take(&info, &Tls::new(&info).unwrap(), LIMIT, &t(), first.consistent_point).await;
-        holder.insert(held.unwrap()).exported().clone()
-    } else {
-        let (replication, second) = slot_snapshot(&sandbox, "again", true).await;
-        slot = Some(replication);
-        second
-    };
+    let tls = Tls::new(&info).unwrap();
+    let name = SlotName::new("again").unwrap();
+    let held = HeldSnapshot::take(&info, &tls, &name, LIMIT).await.unwrap();
+    let second = held.exported().clone();
     let mut copying = start(&sandbox, &snapshot, &second, progress).await.unwrap();
+    drop(held);
+    client.batch_execute("UPDATE t SET v = 'late' WHERE id % 90 = 0; UPDATE t SET id = id - 10000 WHERE id % 140 = 60").await.unwrap();
+    client.batch_execute(STOP).await.unwrap();
+    let mut stream = stream(&sandbox, first.consistent_point, StreamOptions::default()).await;
+    receiver.follow_to(&mut stream, second.consistent_point).await;
     while let Some(event) = next(&mut copying).await.unwrap() {
         if let SnapshotEvent::Rows(rows) = event {
             for change in rows.iter() {
-                assert!(change.transaction.commit_lsn < first.consistent_point);
+                assert!(change.transaction.commit_lsn < second.consistent_point);
                 receiver.take(&change);
             }
         }
     }
     let read = copying.stats().total.rows;
     assert!(done > 0 && read < 3700, "{read} rows were read after {done} pieces had been");
-    drop((slot, holder));
-
-    client.batch_execute("UPDATE t SET v = 'late' WHERE id % 90 = 0").await.unwrap();
-    client.batch_execute(STOP).await.unwrap();
-    let mut stream = stream(&sandbox, first.consistent_point, StreamOptions::default()).await;
     receiver.follow(&mut stream).await;
     stream.close().await;
     receiver.must_be(&client, "SELECT id::text, v, large FROM t").await;

@@ -224,7 +224,8 @@ async fn deliver(
     Ok(())
 }
 
-fn why(error: &DeliveryError) -> String {
+/// What a sink said, where it said it of single changes.
+pub(super) fn why(error: &DeliveryError) -> String {
     let DeliveryError::Partly(parts) = error else { return error.to_string() };
     let told = parts.iter().find_map(|part| match &part.why {
         Why::Failed(error) | Why::Rejected(error) => Some(error.to_string()),

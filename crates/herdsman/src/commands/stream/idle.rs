@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use herdsman_node::Lsn;
+use herdsman_node::{Lsn, NodeName, Tls};
 use herdsman_stream::engine::Stats;
 use herdsman_stream::service::Phase;
 use herdsman_wal::inspect::Session;
 use tokio::sync::watch;
 
-use super::target::{LIMIT, Target};
+use super::target::LIMIT;
 use crate::config::Config;
 
 /// How often the numbers are looked at.
@@ -22,13 +22,12 @@ const END: &str = "SELECT pg_current_wal_flush_lsn()::text";
 /// Waits until what is in the log now has been handled by every sink. For ever where the server cannot be asked: the
 /// stream itself says why.
 pub(super) async fn reached(config: &Config, mut phase: watch::Receiver<Phase>, stats: Stats) {
-    let streams = |phase: &Phase| matches!(phase, Phase::Streaming { .. });
     let mark = loop {
         // The slot must be there before the mark is made, or the mark is not in it.
-        if phase.wait_for(streams).await.is_err() {
+        let Some(node) = streams_from(&mut phase).await else {
             return std::future::pending().await;
-        }
-        match mark(config).await {
+        };
+        match mark(config, &node).await {
             Ok(mark) => break mark,
             Err(problem) => {
                 tracing::warn!(problem, "cannot tell where the log ends; trying again");
@@ -45,11 +44,21 @@ pub(super) async fn reached(config: &Config, mut phase: watch::Receiver<Phase>, 
     }
 }
 
-async fn mark(config: &Config) -> Result<Lsn, String> {
-    let target = Target::of(config.clone()).await.map_err(|failed| failed.message)?;
-    let session = Session::connect(&target.info, &target.tls, LIMIT)
-        .await
-        .map_err(|error| error.to_string())?;
+/// The node it streams from, as soon as it does; `None` when it has ended.
+async fn streams_from(phase: &mut watch::Receiver<Phase>) -> Option<NodeName> {
+    loop {
+        if let Phase::Streaming { node, .. } = &*phase.borrow_and_update() {
+            return Some(node.clone());
+        }
+        phase.changed().await.ok()?;
+    }
+}
+
+async fn mark(config: &Config, node: &NodeName) -> Result<Lsn, String> {
+    let nodes = config.stream.nodes(&config.nodes);
+    let info = nodes.get(node).ok_or_else(|| format!("{node} is not in the configuration"))?;
+    let tls = Tls::new(info).map_err(|error| error.to_string())?;
+    let session = Session::connect(info, &tls, LIMIT).await.map_err(|error| error.to_string())?;
     let row = match session.client().query_one(MARK, &[]).await {
         Ok(row) => row,
         Err(_) => session.client().query_one(END, &[]).await.map_err(|error| error.to_string())?,

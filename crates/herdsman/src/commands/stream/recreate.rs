@@ -44,6 +44,8 @@ pub(super) async fn run(args: &RecreateArgs, global: &Global) -> Result<Exit, Fa
     let begins = slots::make(&target, &mut session, name).await?;
     if let Some(checkpoint) = checkpoint {
         begin_at(&checkpoint, begins)?;
+        // A snapshot that the old slot was begun with has nothing to go on with.
+        let _was_not_there = std::fs::remove_file(checkpoint.folder().join("snapshot"));
     }
     let Some(confirmed) = old.and_then(|old| old.confirmed) else { return Ok(Exit::Success) };
     if confirmed < begins {

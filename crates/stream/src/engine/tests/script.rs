@@ -156,7 +156,9 @@ impl Events for Script {
         match &self.current {
             None => std::future::pending().await,
             Some(Step::Begin(at)) => Ok(Event::Begin(&transactions[*at].0)),
-            Some(Step::Change(at, change)) => Ok(Event::Change(transactions[*at].1[*change].view())),
+            Some(Step::Change(at, change)) => {
+                Ok(Event::Change(transactions[*at].1[*change].view()))
+            }
             Some(Step::Commit(at)) => {
                 let transaction = &transactions[*at].0;
                 Ok(Event::Commit { transaction, end_lsn: end_of(transaction) })

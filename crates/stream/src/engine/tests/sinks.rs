@@ -12,9 +12,7 @@ use herdsman_wal::{Change, Kind};
 
 use crate::lanes::Behind;
 use crate::lanes::fixture::label;
-use crate::sink::{
-    Batch, DeliveryError, Order, Position, Sink, SinkError, Undelivered, Why,
-};
+use crate::sink::{Batch, DeliveryError, Order, Position, Sink, SinkError, Undelivered, Why};
 
 /// What a batch comes to.
 pub(super) enum Answer {
@@ -56,7 +54,10 @@ impl Recorder {
     }
 
     /// Decides about each batch, from its labels and from how many came to nothing before.
-    pub(super) fn answer(&self, decide: impl Fn(&[String], usize) -> Answer + Send + Sync + 'static) {
+    pub(super) fn answer(
+        &self,
+        decide: impl Fn(&[String], usize) -> Answer + Send + Sync + 'static,
+    ) {
         self.inner.lock().unwrap().decide = Some(Arc::new(decide));
     }
 
@@ -164,7 +165,10 @@ impl Sink for Recorder {
 
     async fn deliver(&self, batch: &Batch) -> Result<(), DeliveryError> {
         assert!(!batch.changes.is_empty());
-        assert_eq!(self.order == Order::Total && !batch.changes.iter().all(|c| c.kind() == Kind::Read), batch.position.is_some());
+        assert_eq!(
+            self.order == Order::Total && !batch.changes.iter().all(|c| c.kind() == Kind::Read),
+            batch.position.is_some()
+        );
         let (decide, failed) = {
             let mut inner = self.inner.lock().unwrap();
             inner.batches += 1;

@@ -73,7 +73,7 @@ async fn attempt(
     }
     session.tables.prepare(&session.client, &config, batch, indexes).await?;
     let quick = care == Care::Quick && session.as_replica;
-    let freedom = Freedom { across_tables: quick, overwrite: quick };
+    let freedom = if quick { Freedom::SameResult } else { Freedom::AsTheyCame };
     let Steps { steps, refused } = {
         let tables = &session.tables;
         steps(batch, indexes, freedom, |relation| tables.plan(relation))

@@ -1,18 +1,26 @@
 //! Which changes go into one statement. Pure.
 //!
-//! Within a table nothing is reordered but by replacing what is overwritten within the same statement; across tables only
-//! where no foreign key is watched.
+//! Where only the result counts, each change joins the earliest statement of its table that it can without passing another
+//! change of the same row. Deletes may be done early, because they only make room; nothing else passes a delete, which may
+//! have made room for it.
+
+mod place;
 
 use std::collections::HashMap;
 
-use herdsman_wal::decode::Field;
-use herdsman_wal::{Body, Change, Relation};
+use herdsman_wal::{Body, Relation};
 
-use super::plan::{Plan, PlanColumn, Shape, SharedPlan};
+use super::plan::{Plan, Shape, SharedPlan};
 use crate::sink::Batch;
+use place::{Placed, place};
+
+pub(super) use place::whole_row;
 
 /// Rows in one statement at most: bounds what is held in memory twice.
 const LONGEST: usize = 4096;
+
+/// What tells a row from others.
+type Key<'b> = Vec<Option<&'b str>>;
 
 /// A statement with its rows.
 #[derive(Debug)]
@@ -21,8 +29,7 @@ pub(super) struct Group<'b> {
     pub(super) shape: Shape,
     pub(super) rows: Vec<Item<'b>>,
     /// Where in `rows` a key is; nothing where keys do not matter.
-    keys: HashMap<Vec<Option<&'b str>>, usize>,
-    closed: bool,
+    keys: HashMap<Key<'b>, usize>,
 }
 
 /// One change's part in a statement.
@@ -50,11 +57,11 @@ pub(super) enum Step<'b> {
 
 /// How freely changes may be put together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Freedom {
-    /// Changes of one table may pass those of another.
-    pub(super) across_tables: bool,
-    /// A row written twice is written once.
-    pub(super) overwrite: bool,
+pub(super) enum Freedom {
+    /// One after the other, as they came.
+    AsTheyCame,
+    /// In any way that comes to the same: no foreign key and no trigger watches.
+    SameResult,
 }
 
 /// What is to be done for a batch.
@@ -66,6 +73,15 @@ pub(super) struct Steps<'b> {
     pub(super) refused: Vec<(usize, String)>,
 }
 
+/// The statements of one table that may still take rows.
+#[derive(Debug, Default)]
+struct Open<'b> {
+    /// By their place among the steps.
+    groups: Vec<usize>,
+    /// The last statement that writes a row.
+    touched: HashMap<Key<'b>, usize>,
+}
+
 /// Puts changes into statements. `plan_of` is asked for tables; `None` leaves a change out.
 pub(super) fn steps<'b>(
     batch: &'b Batch,
@@ -74,203 +90,110 @@ pub(super) fn steps<'b>(
     plan_of: impl Fn(&Relation) -> Option<SharedPlan>,
 ) -> Steps<'b> {
     let mut result = Steps::default();
-    // By table: the step that may still take rows.
-    let mut open: HashMap<String, usize> = HashMap::new();
+    let mut tables: HashMap<String, Open<'b>> = HashMap::new();
     for &index in indexes {
         let Some(change) = batch.changes.get(index) else { continue };
-        if let Body::Truncate { tables, cascade, restart_identity } = change.view().body {
-            let names: Vec<String> = tables
-                .iter()
-                .filter_map(|table| plan_of(table))
-                .map(|plan| plan.table.clone())
-                .collect();
+        if let Body::Truncate { tables: truncated, cascade, restart_identity } = change.view().body
+        {
+            let plans = truncated.iter().filter_map(|table| plan_of(table));
+            let names: Vec<String> = plans.map(|plan| plan.table.clone()).collect();
             if !names.is_empty() {
-                open.clear();
+                tables.clear();
                 let sql = truncate(&names, cascade, restart_identity);
                 result.steps.push(Step::Truncate { index, sql });
             }
             continue;
         }
         let Some(plan) = change.table().and_then(|table| plan_of(table)) else { continue };
-        let placed = match place(&plan, change, index) {
-            Ok(Some(placed)) => placed,
-            Ok(None) => continue,
-            Err(problem) => {
-                result.refused.push((index, problem.to_owned()));
-                continue;
-            }
-        };
-        if !freedom.across_tables {
-            open.retain(|table, _| *table == plan.table);
+        if freedom == Freedom::AsTheyCame {
+            tables.retain(|table, _| *table == plan.table);
         }
-        let at = open.get(&plan.table).copied();
-        let group = at.and_then(|at| match result.steps.get_mut(at) {
-            Some(Step::Rows(group)) => Some(group),
-            _ => None,
-        });
-        let Some(new) = placed.join(group, &plan, freedom) else { continue };
-        open.insert(plan.table.clone(), result.steps.len());
-        result.steps.push(Step::Rows(new));
+        match place(&plan, change, index) {
+            Ok(Some(placed)) => {
+                let open = tables.entry(plan.table.clone()).or_default();
+                open.put(placed, &plan, freedom, &mut result.steps);
+            }
+            Ok(None) => {}
+            Err(problem) => result.refused.push((index, problem.to_owned())),
+        }
     }
     result
 }
 
-/// The row of this change as an insert, where the change tells all of it.
-pub(super) fn whole_row<'b>(plan: &Plan, change: &'b Change, index: usize) -> Option<Item<'b>> {
-    let new = fields(change.view().new_row()?.iter().map(|(_, field)| field));
-    let values = values(&plan.columns, &new).ok()?;
-    Some(Item { index, values })
-}
-
-struct Placed<'b> {
-    shape: Shape,
-    item: Item<'b>,
-    key: Vec<Option<&'b str>>,
-    alone: bool,
-}
-
-impl<'b> Placed<'b> {
-    /// Joins the group, or returns the one that it begins.
-    fn join(
-        self,
-        group: Option<&mut Group<'b>>,
+impl<'b> Open<'b> {
+    fn put(
+        &mut self,
+        placed: Placed<'b>,
         plan: &SharedPlan,
         freedom: Freedom,
-    ) -> Option<Group<'b>> {
-        let joined = group.filter(|group| {
-            !group.closed
-                && !self.alone
-                && group.plan.id == plan.id
-                && group.shape == self.shape
-                && group.rows.len() < LONGEST
-                && (freedom.overwrite || !group.keys.contains_key(&self.key))
-        });
-        let Some(group) = joined else {
-            let keys = HashMap::from_iter((!self.key.is_empty()).then_some((self.key, 0)));
-            let (shape, rows) = (self.shape, vec![self.item]);
-            return Some(Group {
-                plan: SharedPlan::clone(plan),
-                shape,
-                rows,
-                keys,
-                closed: self.alone,
-            });
+        steps: &mut Vec<Step<'b>>,
+    ) {
+        if placed.alone {
+            *self = Self::default();
+            return steps.push(Step::Rows(Group::new(placed, plan)));
+        }
+        let found = match freedom {
+            Freedom::SameResult if plan.has_one_key() => self.earlier(&placed, plan, steps),
+            _ => self.last(&placed, plan, steps),
         };
-        let at = group.keys.get(&self.key).copied();
-        if let Some(row) = at.and_then(|at| group.rows.get_mut(at)) {
-            *row = self.item;
-        } else {
-            if !self.key.is_empty() {
-                group.keys.insert(self.key, group.rows.len());
-            }
-            group.rows.push(self.item);
+        let at = found.unwrap_or(steps.len());
+        if !placed.key.is_empty() {
+            self.touched.insert(placed.key.clone(), at);
         }
-        None
-    }
-}
-
-/// Finds the statement for a change; `None` where nothing is to be done.
-fn place<'b>(
-    plan: &Plan,
-    change: &'b Change,
-    index: usize,
-) -> Result<Option<Placed<'b>>, &'static str> {
-    let row = |shape, values, key| {
-        let alone = matches!(shape, Shape::UpdateWhole(_) | Shape::DeleteWhole);
-        Ok(Some(Placed { shape, item: Item { index, values }, key, alone }))
-    };
-    match change.view().body {
-        Body::Insert { new, .. } | Body::Read { new, .. } => {
-            let new = fields(new);
-            row(Shape::Upsert, values(&plan.columns, &new)?, values(&plan.arbiter, &new)?)
-        }
-        Body::Update { old, .. } => {
-            let row = change.new_row().ok_or("the change has no row")?;
-            let new = fields(row.iter().map(|(_, field)| field));
-            place_update(plan, index, old.map(|old| fields(old.tuple())), &new)
-        }
-        Body::Delete { old, .. } => {
-            let old = fields(old.tuple());
-            if plan.key.is_empty() {
-                row(Shape::DeleteWhole, values(&plan.compared, &old)?, Vec::new())
-            } else {
-                let key = values(&plan.key, &old)?;
-                row(Shape::Delete, key.clone(), key)
+        match steps.get_mut(at) {
+            Some(Step::Rows(group)) => group.add(placed),
+            _ => {
+                self.groups.push(at);
+                steps.push(Step::Rows(Group::new(placed, plan)));
             }
         }
-        // What a table looks like was seen to when it was planned; messages have no table.
-        _ => Ok(None),
     }
-}
 
-fn place_update<'b>(
-    plan: &Plan,
-    index: usize,
-    old: Option<Vec<Field<'b>>>,
-    new: &[Field<'b>],
-) -> Result<Option<Placed<'b>>, &'static str> {
-    let told = |column: &PlanColumn| !matches!(new.get(column.index), Some(Field::Unchanged));
-    let chosen = |wanted: &dyn Fn(&PlanColumn) -> bool| -> Box<[bool]> {
-        plan.columns.iter().map(|column| told(column) && wanted(column)).collect()
-    };
-    let set_values = |set: &[bool]| -> Result<Vec<Option<&'b str>>, &'static str> {
-        let columns = plan.columns.iter().zip(set).filter(|(_, chosen)| **chosen);
-        columns.map(|(column, _)| value(column, new)).collect()
-    };
-    if plan.key.is_empty() {
-        let old = old.ok_or("neither a key nor the old row is told; set REPLICA IDENTITY FULL")?;
-        let set = chosen(&PlanColumn::is_settable);
-        if !set.contains(&true) {
-            return Ok(None);
+    /// The last statement, where it takes this row and has none of the same key.
+    fn last(&self, placed: &Placed<'b>, plan: &Plan, steps: &[Step<'b>]) -> Option<usize> {
+        let at = *self.groups.last()?;
+        let Some(Step::Rows(group)) = steps.get(at) else { return None };
+        (group.takes(placed, plan) && !group.keys.contains_key(&placed.key)).then_some(at)
+    }
+
+    /// A statement that takes this row, where no other change of it stands later.
+    fn earlier(&self, placed: &Placed<'b>, plan: &Plan, steps: &[Step<'b>]) -> Option<usize> {
+        let from = self.touched.get(&placed.key).copied().unwrap_or(0);
+        let open = self.groups.iter().copied().filter(|at| *at >= from);
+        let group = |at: usize| match steps.get(at) {
+            Some(Step::Rows(group)) => Some((at, group)),
+            _ => None,
+        };
+        if placed.shape == Shape::Delete {
+            return open.filter_map(group).find(|(_, g)| g.takes(placed, plan)).map(|(at, _)| at);
         }
-        let mut values_ = set_values(&set)?;
-        values_.extend(values(&plan.compared, &old)?);
-        let item = Item { index, values: values_ };
-        return Ok(Some(Placed {
-            shape: Shape::UpdateWhole(set),
-            item,
-            key: Vec::new(),
-            alone: true,
-        }));
+        let since_delete =
+            open.rev().filter_map(group).take_while(|(_, g)| g.shape != Shape::Delete);
+        since_delete.filter(|(_, g)| g.takes(placed, plan)).map(|(at, _)| at).next()
     }
-    let key = values(&plan.key, old.as_deref().unwrap_or(new))?;
-    // An unchanged value that was not sent cannot be a changed key.
-    let moved = old.is_some() && plan.key.iter().any(told) && values(&plan.key, new)? != key;
-    if !moved && plan.upsert_updates && plan.columns.iter().all(told) {
-        let item = Item { index, values: values(&plan.columns, new)? };
-        return Ok(Some(Placed { shape: Shape::Upsert, item, key, alone: false }));
-    }
-    let set = if moved {
-        chosen(&|column| column.is_settable() || plan.is_key(column))
-    } else {
-        chosen(&|column| column.is_settable() && !plan.is_key(column))
-    };
-    if !set.contains(&true) {
-        return Ok(None);
-    }
-    let mut values = set_values(&set)?;
-    values.extend(&key);
-    let item = Item { index, values };
-    Ok(Some(Placed { shape: Shape::Update(set), item, key, alone: moved }))
 }
 
-fn fields<'b>(tuple: impl IntoIterator<Item = Field<'b>>) -> Vec<Field<'b>> {
-    tuple.into_iter().collect()
-}
+impl<'b> Group<'b> {
+    fn new(placed: Placed<'b>, plan: &SharedPlan) -> Self {
+        let keys = HashMap::from_iter((!placed.key.is_empty()).then_some((placed.key, 0)));
+        Self { plan: SharedPlan::clone(plan), shape: placed.shape, rows: vec![placed.item], keys }
+    }
 
-fn values<'b>(
-    columns: &[PlanColumn],
-    row: &[Field<'b>],
-) -> Result<Vec<Option<&'b str>>, &'static str> {
-    columns.iter().map(|column| value(column, row)).collect()
-}
+    fn takes(&self, placed: &Placed<'b>, plan: &Plan) -> bool {
+        self.plan.id == plan.id && self.shape == placed.shape && self.rows.len() < LONGEST
+    }
 
-fn value<'b>(column: &PlanColumn, row: &[Field<'b>]) -> Result<Option<&'b str>, &'static str> {
-    match row.get(column.index) {
-        Some(Field::Null) => Ok(None),
-        Some(field @ Field::Text(_)) => field.text().map(Some).ok_or("a value is not UTF-8"),
-        Some(Field::Binary(_)) => Err("a value was sent in binary form"),
-        Some(Field::Unchanged) | None => Err("the change does not tell a value that is needed"),
+    /// Adds a row, in the place of another with the same key.
+    fn add(&mut self, placed: Placed<'b>) {
+        let at = self.keys.get(&placed.key).copied();
+        if let Some(row) = at.and_then(|at| self.rows.get_mut(at)) {
+            *row = placed.item;
+            return;
+        }
+        if !placed.key.is_empty() {
+            self.keys.insert(placed.key, self.rows.len());
+        }
+        self.rows.push(placed.item);
     }
 }
 

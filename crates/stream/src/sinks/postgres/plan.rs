@@ -146,6 +146,11 @@ impl Plan {
         }
     }
 
+    /// Whether inserts, updates and deletes all tell rows apart by the same columns.
+    pub(super) fn has_one_key(&self) -> bool {
+        !self.key.is_empty() && self.key == self.arbiter
+    }
+
     /// Whether a column belongs to the key.
     pub(super) fn is_key(&self, column: &PlanColumn) -> bool {
         self.key.iter().any(|key| key.index == column.index)

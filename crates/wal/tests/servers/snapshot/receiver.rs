@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use herdsman_wal::{Body, ChangeRef, Event, Kind, Row, Stream};
+use herdsman_node::Lsn;
 use herdsman_wal::decode::Field;
+use herdsman_wal::{Body, ChangeRef, Event, Kind, Row, Stream};
 use tokio_postgres::Client;
 
 use crate::common::LIMIT;
@@ -31,9 +32,7 @@ impl Receiver {
             Body::Insert { .. } | Body::Update { .. } | Body::Read { .. } => {
                 let new = change.new_row().unwrap();
                 let old = change.old_row().map(key).unwrap_or_else(|| key(new));
-                // Where a row that moves is not there any more, what is already under the new key stays.
-                let (moved, there) = (self.rows.remove(&old), self.rows.remove(&key(new)));
-                let before = moved.or(there).unwrap_or_default();
+                let before = self.rows.remove(&old).unwrap_or_default();
                 let values = new.iter().enumerate().map(|(place, (_, field))| match field {
                     Field::Unchanged => before.get(place).cloned().flatten(),
                     field => Some(field.text().map(str::to_owned)),
@@ -60,6 +59,18 @@ impl Receiver {
         }
     }
 
+    /// Takes what a stream delivers of transactions before a place in the log, and stops within the next one.
+    pub(super) async fn follow_to(&mut self, stream: &mut Stream, place: Lsn) {
+        loop {
+            let event = tokio::time::timeout(LIMIT, stream.next()).await.unwrap().unwrap();
+            match event {
+                Event::Begin(transaction) if transaction.commit_lsn >= place => return,
+                Event::Change(change) => self.take(&change),
+                _ => {}
+            }
+        }
+    }
+
     /// Compares with what is in the table now.
     pub(super) async fn must_be(&self, client: &Client, sql: &str) {
         let rows = client.query(sql, &[]).await.unwrap();
@@ -68,7 +79,10 @@ impl Receiver {
             (values[0].clone().flatten().unwrap(), values)
         });
         let expected: BTreeMap<String, Vec<Value>> = rows.collect();
-        let wrong = expected.keys().chain(self.rows.keys()).find(|key| self.rows.get(*key) != expected.get(*key));
+        let wrong = expected
+            .keys()
+            .chain(self.rows.keys())
+            .find(|key| self.rows.get(*key) != expected.get(*key));
         let short = |rows: &BTreeMap<String, Vec<Value>>, key| {
             format!("{:?}", rows.get(key)).chars().take(200).collect::<String>()
         };

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use herdsman_node::{Lsn, Tls};
 use herdsman_sandbox::on_each_version;
 use herdsman_wal::snapshot::{SnapshotEvent, SnapshotProgress, SnapshotTable};
-use herdsman_node::{Lsn, Tls};
 use herdsman_wal::{Catalogue, Event, Kind, Relation, StreamOptions};
 
 use super::{exported, next, of, start};

@@ -58,7 +58,8 @@ async fn halve(
     statement: &Statement,
 ) -> Result<Vec<Rejected>, Fault> {
     let mut rejected = Vec::new();
-    let mut ranges: Vec<Range<usize>> = vec![0..group.rows.len()];
+    let mut ranges: Vec<Range<usize>> = Vec::new();
+    ranges.push(0..group.rows.len());
     while let Some(range) = ranges.pop() {
         let Some(rows) = group.rows.get(range.clone()).filter(|rows| !rows.is_empty()) else {
             continue;

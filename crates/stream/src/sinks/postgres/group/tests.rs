@@ -1,15 +1,16 @@
 use std::sync::Arc;
 
 use herdsman_node::{Lsn, SystemId, Timeline};
-use herdsman_wal::decode::{Old, TupleWriter};
-use herdsman_wal::{ChangeRef, Column, Relation, ReplicaIdentity, Source, Transaction, TypeBook};
+use herdsman_wal::decode::{Field, Old, TupleWriter};
+use herdsman_wal::{
+    Change, ChangeRef, Column, Relation, ReplicaIdentity, Source, Transaction, TypeBook,
+};
 use proptest::prelude::*;
 
 use super::super::plan::{TargetColumn, TargetTable};
 use super::*;
 
-const QUICK: Freedom = Freedom { across_tables: true, overwrite: true };
-const STRICT: Freedom = Freedom { across_tables: false, overwrite: false };
+use Freedom::{AsTheyCame as STRICT, SameResult as QUICK};
 
 fn relation(name: &str) -> Arc<Relation> {
     let types = TypeBook::default();
@@ -146,6 +147,23 @@ fn changes_of_one_form_share_a_statement() {
             "update a z,1",
             "delete b 8",
             "upsert a 1,q,w"
+        ]
+    );
+}
+
+#[test]
+fn deletes_are_done_early_and_nothing_else_passes_them() {
+    let a = relation("a");
+    let words = ["+1 x", "-2", "+3 x", "-1", "-4", "+1 y", "-3", "+5 x"];
+    let batch = batch(&words.map(|word| (&a, word)));
+    assert_eq!(
+        said(&batch, QUICK),
+        [
+            "upsert a 1,x,w",
+            "delete a 2 1 4",
+            "upsert a 3,x,w 1,y,w",
+            "delete a 3",
+            "upsert a 5,x,w"
         ]
     );
 }

@@ -3,97 +3,18 @@
 //! What is true of PostgreSQL here: a transaction is in the log before it is seen, and holds its locks until it is seen;
 //! subtransactions take numbers; a snapshot shows what had ended; the stream delivers in the order of the log.
 
+mod schedule;
+
 use std::collections::{BTreeMap, BTreeSet};
 
-use proptest::prelude::*;
-
 use super::super::{Accepted, Keep, Key, Lsn, Window, Xids};
+
+use schedule::What;
+pub(super) use schedule::{Rule, Settings, Step};
 
 const KEYS: u8 = 6;
 /// The number of the column that is large, and so is not told unless it changes.
 const LARGE: u16 = 2;
-
-/// One thing that happens; what exactly, depends on what is possible.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Step {
-    what: What,
-    who: u8,
-    key: u8,
-    other: u8,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum What {
-    Begin,
-    Write,
-    Log,
-    Seen,
-    Abort,
-    Deliver,
-    Read,
-    Accept,
-    Emit,
-}
-
-impl Arbitrary for Step {
-    type Parameters = ();
-    type Strategy = BoxedStrategy<Self>;
-
-    fn arbitrary_with((): ()) -> Self::Strategy {
-        let what = prop_oneof![
-            3 => Just(What::Begin),
-            8 => Just(What::Write),
-            4 => Just(What::Log),
-            3 => Just(What::Seen),
-            1 => Just(What::Abort),
-            5 => Just(What::Deliver),
-            3 => Just(What::Read),
-            3 => Just(What::Accept),
-            3 => Just(What::Emit),
-        ];
-        let step = (what, any::<u8>(), any::<u8>(), any::<u8>());
-        step.prop_map(|(what, who, key, other)| Self { what, who, key, other }).boxed()
-    }
-}
-
-/// How chunks and stream are put into one order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Rule {
-    BySnapshot,
-    /// What DBLog does: rows that the stream told between two positions in the log are left out.
-    ByPosition,
-    WithoutWaiting,
-    WithoutReadingAgain,
-}
-
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Settings {
-    pub(super) first_xid: u64,
-    /// After how many steps observing begins.
-    pub(super) observe_after: usize,
-    pub(super) most_keys: usize,
-    /// Rows in a chunk.
-    pub(super) page: usize,
-    pub(super) rule: Rule,
-    /// Only inserts, updates of every column, and deletes.
-    pub(super) simple: bool,
-    /// A transaction is seen in the moment it is in the log.
-    pub(super) seen_at_once: bool,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            first_xid: 700,
-            observe_after: 0,
-            most_keys: 100,
-            page: 3,
-            rule: Rule::BySnapshot,
-            simple: false,
-            seen_at_once: false,
-        }
-    }
-}
 
 /// A row: a small value and a large one. `None`: the receiver has never been told.
 type Row = (Option<u32>, Option<u32>);
@@ -102,9 +23,18 @@ type Table = BTreeMap<u8, Row>;
 #[derive(Clone, Debug)]
 enum Change {
     /// The row as it is; without its large value where that has not changed.
-    Told { key: u8, row: Row },
-    Moved { from: u8, to: u8, row: Row },
-    Gone { key: u8 },
+    Told {
+        key: u8,
+        row: Row,
+    },
+    Moved {
+        from: u8,
+        to: u8,
+        row: Row,
+    },
+    Gone {
+        key: u8,
+    },
     Emptied,
 }
 
@@ -260,7 +190,8 @@ impl Simulation {
         let mut set = |key: u8, row: Option<Row>| {
             self.versions.entry(key).or_default().push((xid, row));
         };
-        let with_large = |row: Row, before: Option<Row>| (row.0, row.1.or(before.and_then(|b| b.1)));
+        let with_large =
+            |row: Row, before: Option<Row>| (row.0, row.1.or(before.and_then(|b| b.1)));
         match change {
             Change::Told { key, row } => set(key, Some(with_large(row, now))),
             Change::Moved { from, to, row } => {
@@ -367,7 +298,8 @@ impl Simulation {
     fn read(&mut self) {
         let Some(window) = &mut self.window else { return };
         let gate = self.settings.rule == Rule::WithoutWaiting || self.writers.is_empty();
-        if !gate || self.reading.is_some() || self.waiting.is_some() {
+        let over = self.pages_done && self.settings.rule == Rule::WithoutReadingAgain;
+        if !gate || over || self.reading.is_some() || self.waiting.is_some() {
             return;
         }
         let asked = self.pages_done.then(|| window.ask_again(self.settings.page));
@@ -444,8 +376,8 @@ impl Simulation {
             self.accept();
             self.emit()?;
             let window = self.window.as_ref().ok_or("nobody observes")?;
-            let again = self.settings.rule != Rule::WithoutReadingAgain
-                && window.again().next().is_some();
+            let again =
+                self.settings.rule != Rule::WithoutReadingAgain && window.again().next().is_some();
             if self.pages_done && !again && !window.waits() && self.delivered == self.log.len() {
                 break;
             }

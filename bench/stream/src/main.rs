@@ -95,7 +95,11 @@ async fn main() -> ExitCode {
 
 async fn read(client: Client, slot: &str, rows: u64) -> Result<(), BenchError> {
     let conninfo = std::env::var("CONNINFO").unwrap_or_default();
-    let found = Box::pin(clients::run(client, &conninfo, slot, rows)).await?;
+    let slot = slot.to_owned();
+    // As a task, on a thread that also waits for the socket: `main`'s own would have to be woken by it for each packet.
+    let reading =
+        tokio::spawn(async move { Box::pin(clients::run(client, &conninfo, &slot, rows)).await });
+    let found = reading.await.map_err(|error| BenchError::Wrong(error.to_string()))??;
     writeln!(stdout(), "{}", serde_json::to_string(&found)?)?;
     Ok(())
 }

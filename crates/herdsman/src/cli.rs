@@ -11,8 +11,7 @@ const ABOUT: &str = "\
 Keeps a herd of PostgreSQL servers together: watches every node, proves who is primary, refuses to
 guess during a split brain, and answers over HTTP (pgroute66's API, and /v2/topology) from memory.";
 
-const AFTER: &str =
-    "Every command has examples: try `herdsman run --help`. All pages and exit codes: `herdsman manual`.";
+const AFTER: &str = "Every command has examples: try `herdsman run --help`. All pages and exit codes: `herdsman manual`.";
 
 const TEMPLATE: &str = "\
 {about}

@@ -28,8 +28,11 @@ pub(crate) const MANUAL: &[(Exit, &str)] = &[
     (Exit::Success, "It worked."),
     (Exit::Failure, "What was asked for did not succeed; standard error says why."),
     (Exit::Usage, "The command line is wrong."),
-    (Exit::NoPrimary, "primary: no node is the primary (the API's 404)."),
-    (Exit::SplitBrain, "primary: split brain, several nodes claim to be it (the API's 409)."),
+    (Exit::NoPrimary, "primary, stream: no node is the primary (the API's 404)."),
+    (
+        Exit::SplitBrain,
+        "primary, stream: split brain, several nodes claim to be it (the API's 409).",
+    ),
     (
         Exit::Unavailable,
         "status, primary: Herdsman cannot be asked. run: an address cannot be listened on.",

@@ -7,7 +7,7 @@ use crate::program::{Folder, closed_port, ended};
 
 /// Pieces of every secret planted; base64 of the passwords among them.
 const SECRETS: [&str; 6] =
-    ["hunter", "correct", "aHVudGVyLWI2NA", "LS0tLS1CRUdJTi", "MIG", "BEGIN"];
+    ["hunter", "battery", "aHVudGVyLWI2NA", "LS0tLS1CRUdJTi", "MIG", "BEGIN"];
 
 fn planted(folder: &Folder) -> String {
     let port = closed_port();
@@ -21,11 +21,18 @@ fn planted(folder: &Folder) -> String {
   file: {{host: 127.0.0.1, port: {port}, password_file: {dir}/password}}
   env: {{host: 127.0.0.1, port: {port}, password_env: PLANTED}}
   uri: postgres://mon:hunter-uri@127.0.0.1:{port}/db
-  text: host=127.0.0.1 port={port} password='correct horse'
+  text: host=127.0.0.1 port={port} password='battery horse'
 port: 0
 ssl:
   b64cert: {cert}
   b64key: {key}
+stream:
+  login: {{user: cdc, password: hunter-login}}
+  state: {dir}/state
+  sinks:
+    hook: {{webhook: {{url: 'http://127.0.0.1:{port}/hunter-path', secret: hunter-sign, headers: {{authorization: hunter-head}}}}}}
+    copy: {{postgres: {{url: 'postgres://u:hunter-copy@127.0.0.1:{port}/db'}}}}
+    feed: {{exec: {{command: ['true'], env: {{TOKEN: hunter-token}}}}}}
 ",
         b64 = STANDARD.encode("hunter-b64"),
         dir = folder.path().display(),
@@ -54,7 +61,7 @@ fn secrets_appear_in_no_output_and_no_log() {
             "b3.yml",
             &text.replace("postgres://mon:hunter-uri", "postgres://mon:hunter/uri"),
         ),
-        folder.file("b4.yml", &text.replace("'correct horse'", "correct horse")),
+        folder.file("b4.yml", &text.replace("'battery horse'", "battery horse")),
         folder.file("b5.yml", &text.replace("b64password: ", "b64password: hunter*")),
         folder.file("b6.yml", &text.replace("b64key: ", "b64key: hunter")),
         folder.file("b7.yml", &text.replace("  b64key", " b64key")),
@@ -66,6 +73,14 @@ fn secrets_appear_in_no_output_and_no_log() {
             "b12.yml",
             &text.replace("password: hunter-plain", "password: 'x', password_file: hunter"),
         ),
+        folder.file("b13.yml", &text.replace("secret: hunter-sign", "secret: [hunter-sign]")),
+        folder.file("b14.yml", &text.replace("secret: hunter-sign", "secret: hunter: sign")),
+        folder.file("b15.yml", &text.replace("hunter-login", "hunter-login, password_env: X")),
+        folder.file("b16.yml", &text.replace("u:hunter-copy", "u:hunter/copy")),
+        folder.file("b17.yml", &text.replace("hunter-head}", "{hunter: x}}")),
+        folder.file("b18.yml", &text.replace("'http://127", "'ftp://hunter@127")),
+        folder.file("b19.yml", &text.replace("hunter-token}", "[hunter]}")),
+        folder.file("b20.yml", &text.replace("hunter-head}", "\"hunter\\nhead\"}")),
     ];
     let run = |args: &[&str]| {
         let ended = ended(folder.command(args).env("PLANTED", "hunter-env"));
@@ -80,6 +95,9 @@ fn secrets_appear_in_no_output_and_no_log() {
     run(&["status", "-d", "-c", &good]);
     run(&["status", "--direct", "--json", "-c", &good]);
     run(&["primary", "--direct", "-c", &good]);
+    for command in ["diagnose", "status", "peek"] {
+        run(&["stream", command, "-d", "-c", &good]);
+    }
 }
 
 #[test]

@@ -4,13 +4,14 @@
 //! operation locks the folder, opens the file and lets go of both, so that letters can be listed and dropped while the
 //! stream runs.
 
+mod file;
 mod form;
 #[cfg(test)]
 mod tests;
 
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Seek, SeekFrom, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -18,8 +19,9 @@ use std::time::SystemTime;
 use herdsman_wal::{Change, Kind};
 use serde::{Deserialize, Serialize};
 
+use self::file::{compact, extend, read};
 use self::form::ChangeForm;
-use crate::checkpoint::{replace, sync_folder_of};
+use crate::checkpoint::sync_folder_of;
 use crate::lanes::Letter;
 
 const FOLDER: &str = "dead-letters";
@@ -27,8 +29,6 @@ const LOCK: &str = "lock";
 const ENDING: &str = "jsonl";
 /// From this size on each new letter comes with a warning: nobody seems to look after them.
 const LARGE: u64 = 64 << 20;
-/// Lines that are over and done with may take this much of a file before it is written anew.
-const DEBRIS: u64 = 1 << 20;
 
 /// The dead letters of a stream.
 #[derive(Clone, Debug)]
@@ -125,12 +125,6 @@ struct LetterForm {
     error: String,
     idempotency_key: String,
     change: ChangeForm,
-}
-
-/// What is in a file: letters with their lines, and how much of it is not needed any more.
-struct Contents {
-    letters: Vec<(LetterForm, String)>,
-    debris: u64,
 }
 
 impl From<&Letter> for Record {
@@ -331,67 +325,6 @@ impl LetterForm {
     }
 }
 
-/// The letters of a file that are still on the list.
-fn read(path: &Path) -> Result<Contents, DeadLetterError> {
-    let bytes = match std::fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-        Err(error) => return Err(failed("read", path, &error)),
-    };
-    let mut contents = Contents { letters: Vec::new(), debris: 0 };
-    for (number, line) in (1..).zip(bytes.split_inclusive(|byte| *byte == b'\n')) {
-        // Half a line is what a crash left of one that was never counted as kept.
-        let Some(whole) = line.strip_suffix(b"\n") else { break };
-        let wrong = |problem| DeadLetterError::Corrupt { path: shown(path), line: number, problem };
-        let text = std::str::from_utf8(whole).map_err(|_| wrong("it is not UTF-8".to_owned()))?;
-        match serde_json::from_str(text).map_err(|error| wrong(error.to_string()))? {
-            Line::Letter(letter) => contents.letters.push((*letter, text.to_owned())),
-            Line::Gone { gone, .. } => {
-                contents.debris += length(line);
-                for (_, text) in contents.letters.extract_if(.., |(l, _)| l.id == gone) {
-                    contents.debris += length(text.as_bytes()) + 1;
-                }
-            }
-        }
-    }
-    Ok(contents)
-}
-
-/// Adds whole lines durably, in the place of a half one; tells how large the file is then.
-fn extend(path: &Path, lines: &[u8]) -> io::Result<u64> {
-    let new = !path.exists();
-    let options = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
-    let mut file = options?;
-    let end = whole_lines(path)?;
-    file.set_len(end)?;
-    file.seek(SeekFrom::Start(end))?;
-    file.write_all(lines)?;
-    file.sync_all()?;
-    if new {
-        sync_folder_of(path)?;
-    }
-    Ok(end + length(lines))
-}
-
-fn whole_lines(path: &Path) -> io::Result<u64> {
-    let bytes = std::fs::read(path)?;
-    Ok(bytes
-        .iter()
-        .rposition(|byte| *byte == b'\n')
-        .map_or(0, |at| length(bytes.get(..=at).unwrap_or_default())))
-}
-
-/// Writes the file anew where much of it is not needed any more.
-fn compact(path: &Path) -> Result<(), DeadLetterError> {
-    let contents = read(path)?;
-    if !contents.letters.is_empty() && contents.debris < DEBRIS {
-        return Ok(());
-    }
-    let lines: String =
-        contents.letters.iter().flat_map(|(_, text)| [text.as_str(), "\n"]).collect();
-    replace(path, lines.as_bytes()).map_err(|e| failed("write", path, &e))
-}
-
 fn write_line(lines: &mut Vec<u8>, line: &Line) -> io::Result<()> {
     serde_json::to_writer(&mut *lines, line)?;
     lines.push(b'\n');
@@ -408,10 +341,6 @@ fn file_name(sink: &str) -> String {
 
 fn seconds_now() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
-}
-
-fn length(bytes: &[u8]) -> u64 {
-    u64::try_from(bytes.len()).unwrap_or(u64::MAX)
 }
 
 fn failed(what: &'static str, path: &Path, error: &io::Error) -> DeadLetterError {

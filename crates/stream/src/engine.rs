@@ -3,21 +3,22 @@
 //! The decisions are made in [`Lanes`](crate::lanes::Lanes) and [`Progress`](herdsman_wal::Progress); this is the edge
 //! around them: tasks, time and the state folder.
 
+mod events;
 mod inbox;
 mod keeper;
 mod outbox;
+mod parts;
 mod stats;
 mod task;
 #[cfg(test)]
 mod tests;
 
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use herdsman_node::Lsn;
-use herdsman_wal::{Change, ChangeRef, Event, Feedback, Source, Stream, WalError};
+use herdsman_wal::Source;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
@@ -26,135 +27,18 @@ use self::inbox::Inbox;
 use self::keeper::Keeper;
 use self::outbox::Outbox;
 use self::task::Done;
-use crate::checkpoint::Checkpoint;
-use crate::config::{BatchConfig, RetryConfig};
-use crate::dead_letter::DeadLetters;
+use crate::config::BatchConfig;
 use crate::error::StreamError;
 use crate::lanes::{Effect, Limits};
-use crate::sink::Sink;
 
+pub use self::events::{Events, Live};
+pub use self::parts::{End, Parts, Transform};
 pub use self::stats::{Latency, SinkStats, Stats, StatsSnapshot};
 
 /// Events taken in a row before looking after the sinks again.
 const BURST: usize = 256;
 /// How long a sink has to close.
 const CLOSE_LIMIT: Duration = Duration::from_secs(5);
-
-/// What is done to each change before it is handed out; nothing is handed out where it gives nothing back.
-///
-/// An error stops the stream: nothing may be delivered that a broken rule was to hide.
-pub type Transform =
-    Box<dyn FnMut(ChangeRef<'_>) -> Result<Option<Change>, StreamError> + Send + Sync>;
-
-/// Where changes come from: a [`Stream`], or a script in tests.
-pub trait Events: Send {
-    /// The next event. Dropping the future before it is ready loses nothing.
-    fn next(&mut self) -> impl Future<Output = Result<Event<'_>, WalError>> + Send;
-
-    /// Everything before this position is durably handled.
-    fn handled(&self, lsn: Lsn);
-
-    /// Which stream it is.
-    fn source(&self) -> &Arc<Source>;
-
-    /// Whether no event will come any more. Only what ends by itself, such as a snapshot, ever says so; then
-    /// [`Engine::run`] returns as soon as everything is delivered, however long that takes.
-    fn is_finished(&self) -> bool {
-        false
-    }
-}
-
-/// A [`Stream`] as events.
-#[derive(Debug)]
-pub struct Live {
-    stream: Stream,
-    feedback: Feedback,
-}
-
-impl Live {
-    /// The events of this stream.
-    #[must_use]
-    pub fn new(stream: Stream) -> Self {
-        let feedback = stream.feedback();
-        Self { stream, feedback }
-    }
-
-    /// Whether an event is there, or comes within this time.
-    pub async fn is_ready_within(&mut self, time: Duration) -> bool {
-        timeout(time, self.stream.ready()).await.is_ok()
-    }
-
-    /// The stream, to close it.
-    #[must_use]
-    pub fn into_stream(self) -> Stream {
-        self.stream
-    }
-}
-
-impl Events for Live {
-    fn next(&mut self) -> impl Future<Output = Result<Event<'_>, WalError>> + Send {
-        self.stream.next()
-    }
-
-    fn handled(&self, lsn: Lsn) {
-        self.feedback.handled(lsn);
-    }
-
-    fn source(&self) -> &Arc<Source> {
-        self.stream.source()
-    }
-}
-
-/// What an engine is made of.
-pub struct Parts {
-    /// The sinks with their names.
-    pub sinks: Vec<(String, Arc<dyn Sink>)>,
-    /// How changes are put together, and how much may wait.
-    pub batch: BatchConfig,
-    /// How failed deliveries are tried again.
-    pub retry: RetryConfig,
-    /// Where the position is kept; the slot alone knows it where there is none.
-    pub checkpoint: Option<Checkpoint>,
-    /// Where changes go that no sink takes; without, such a change stops its key for good.
-    pub dead_letters: Option<DeadLetters>,
-    /// What is done to each change before it is handed out.
-    pub transform: Option<Transform>,
-    /// How long deliveries may go on after the shutdown has begun.
-    pub grace: Duration,
-}
-
-impl Default for Parts {
-    fn default() -> Self {
-        Self {
-            sinks: Vec::new(),
-            batch: BatchConfig::default(),
-            retry: RetryConfig::default(),
-            checkpoint: None,
-            dead_letters: None,
-            transform: None,
-            grace: Duration::from_secs(10),
-        }
-    }
-}
-
-impl std::fmt::Debug for Parts {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let sinks: Vec<_> = self.sinks.iter().map(|(name, _)| name).collect();
-        f.debug_struct("Parts")
-            .field("sinks", &sinks)
-            .field("batch", &self.batch)
-            .finish_non_exhaustive()
-    }
-}
-
-/// How a stream ended that was told to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct End {
-    /// Everything before this position is handled by all sinks, saved and acknowledged; 0 where nothing was.
-    pub safe: Lsn,
-    /// Deliveries that were given up when the grace was over. They come again.
-    pub undelivered: usize,
-}
 
 /// Hands the changes of one slot to sinks. Keeps what waits over several [runs](Engine::run), so that a lost
 /// connection delivers nothing twice.
@@ -203,6 +87,12 @@ impl Engine {
     #[must_use]
     pub fn safe(&self) -> Lsn {
         self.keeper.saved().unwrap_or_default()
+    }
+
+    /// The commit of the last transaction of which something was received: no sink has anything from after it.
+    #[must_use]
+    pub fn received(&self) -> Lsn {
+        self.inbox.received()
     }
 
     /// Forgets the saved position and what waits: the next run is of a stream that begins anew.

@@ -105,13 +105,13 @@ impl Loaded {
         Ok(outcome?)
     }
 
-    fn watcher(&self) -> Result<Watcher, RunError> {
+    fn watcher(&self) -> Result<Watcher, StartError> {
         let setup = herdsman_watch::Setup {
             nodes: self.hosts.clone(),
             watch: self.watch.clone(),
             availability: AvailabilityConfig::default(),
         };
-        Ok(Watcher::start(setup)?)
+        Watcher::start(setup)
     }
 }
 

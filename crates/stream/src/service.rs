@@ -2,12 +2,14 @@
 //! every break – on the new primary, where there is one.
 
 mod again;
+mod beforehand;
 mod copying;
 mod guard;
 mod heartbeat;
 mod herd;
 mod reading;
 mod resume;
+mod until;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -189,6 +191,7 @@ impl Service {
             system_id: saved.source.system_id,
             timeline: saved.source.timeline,
             handled: saved.safe,
+            given: saved.safe,
         });
         let dead_letters = match config.dead_letters {
             DeadLettersConfig::File => Some(DeadLetters::open(&config.state)?),
@@ -290,15 +293,17 @@ const RECONNECT: crate::config::RetryConfig = crate::config::RetryConfig {
     longest_pause: Duration::from_secs(5),
 };
 
-/// What is done to each change: our own heartbeats go, then the rules of the configuration apply.
+/// What the prefixes of our own messages begin with: heartbeats, and the marks of snapshots.
+const OURS: &str = "herdsman.";
+
+/// What is done to each change: our own messages go, then the rules of the configuration apply.
 fn transform(config: &StreamConfig) -> Result<Transform, ServiceError> {
     let mut filter = Filter::new(config, MaskKey::from_bytes(&[]))?;
     if filter.hashes() {
         filter = Filter::new(config, MaskKey::in_folder(&config.state)?)?;
     }
     Ok(Box::new(move |change| {
-        let ours = [heartbeat::PREFIX, again::PREFIX];
-        if matches!(change.body, Body::Message { prefix, .. } if ours.contains(&prefix)) {
+        if matches!(change.body, Body::Message { prefix, .. } if prefix.starts_with(OURS)) {
             return Ok(None);
         }
         filter.apply(change).map_err(StreamError::from)

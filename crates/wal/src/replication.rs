@@ -4,7 +4,6 @@ mod copy;
 mod feedback;
 
 use std::collections::HashMap;
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -196,8 +195,7 @@ impl Replication {
             SlotSnapshot::Nothing => "nothing",
             SlotSnapshot::Export => "export",
         };
-        // Writing to a String cannot fail.
-        let _ = write!(command, " LOGICAL pgoutput (SNAPSHOT '{snapshot}'");
+        command.push_str(&format!(" LOGICAL pgoutput (SNAPSHOT '{snapshot}'"));
         if options.two_phase {
             command.push_str(", TWO_PHASE true");
         }
@@ -250,7 +248,7 @@ impl Replication {
             Ok(Some(said)) => Err(self.not_started(&start.slot, said)),
             Ok(None) => {
                 let pause = status_interval(timeout.as_deref());
-                Ok(Stream::new(self.connection, self.endpoint, &identity, start, pause))
+                Ok(Stream::new(self.connection, self.endpoint, &identity, &start, pause))
             }
         }
     }

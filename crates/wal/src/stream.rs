@@ -113,7 +113,7 @@ impl Stream {
         connection: RawConnection,
         endpoint: String,
         identity: &Identity,
-        start: Start,
+        start: &Start,
         status_pause: Duration,
     ) -> Self {
         let (reading, writing) = tokio::io::split(connection.stream);
@@ -415,6 +415,6 @@ impl Stream {
             }
         };
         // Whether the server took leave or not, the socket closes now.
-        let _ = tokio::time::timeout(CLOSE_LIMIT, ending).await;
+        let _closed = tokio::time::timeout(CLOSE_LIMIT, ending).await;
     }
 }

@@ -108,6 +108,10 @@ fn closing_sections() -> Roff {
             "PGHOST, PGPORT, PGUSER, PGPASSWORD, …",
             "As for psql, for what a host in the configuration leaves out.",
         ),
+        (
+            "KOYO_REPL_SLOT, KOYO_REPL_TEST_MODE, …",
+            "As for koyo-postgres-replication, for what the section stream leaves out.",
+        ),
     ];
     section("ENVIRONMENT", &variables.map(|(name, text)| (name.to_owned(), text.to_owned())));
     roff

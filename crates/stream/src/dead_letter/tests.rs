@@ -1,5 +1,7 @@
 //! Letters on a real disk.
 
+use std::io::Write;
+
 use herdsman_wal::decode::{Field, Old, TupleWriter};
 use herdsman_wal::{Body, DataType, ReplicaIdentity, Transaction, TypeKind};
 use proptest::prelude::*;

@@ -67,6 +67,11 @@ impl Inbox {
         }
     }
 
+    /// The commit of the last transaction of which something was received.
+    pub(super) fn received(&self) -> Lsn {
+        self.received.commit_lsn
+    }
+
     /// The same stream comes over a new connection: from the last acknowledged transaction on, of which some is known.
     pub(super) fn resume(&mut self) {
         if let Some(ticket) = self.unfinished() {

@@ -8,13 +8,16 @@ mod sinks;
 use std::sync::atomic::Ordering::Relaxed;
 
 use herdsman_node::SystemId;
-use herdsman_wal::Kind;
+use herdsman_wal::{Change, Kind};
 
 use self::script::{Script, Server};
 use self::sinks::{Answer, Recorder};
 use super::*;
+use crate::checkpoint::Checkpoint;
+use crate::config::RetryConfig;
+use crate::dead_letter::DeadLetters;
 use crate::lanes::fixture::{insert, source, table, transaction};
-use crate::sink::{Order, Position};
+use crate::sink::{Order, Position, Sink};
 
 /// Commits at 100, 200 and so on, with as many inserts as told; each ends 10 further.
 fn server(sizes: &[u64]) -> Server {

@@ -55,7 +55,8 @@ async fn undelivered(handlers: &Handlers, changes: Vec<Arc<Change>>) -> Vec<(usi
 async fn schema_and_table_both_decide_which_handler_is_called() {
     let log = Log::default();
     let tx = transaction(10);
-    let mut other = relation("users", herdsman_wal::ReplicaIdentity::Default, &[("id", true, true)]);
+    let mut other =
+        relation("users", herdsman_wal::ReplicaIdentity::Default, &[("id", true, true)]);
     other.schema = "audit".into();
     let (users, other, orders) = (table("users"), Arc::new(other), table("orders"));
     let handlers = Handlers::new()
@@ -76,7 +77,16 @@ async fn schema_and_table_both_decide_which_handler_is_called() {
     log.sort_unstable();
     assert_eq!(
         log,
-        ["all:1", "all:2", "all:3", "all:message", "all:truncate", "o:3", "users:1", "users:truncate"]
+        [
+            "all:1",
+            "all:2",
+            "all:3",
+            "all:message",
+            "all:truncate",
+            "o:3",
+            "users:1",
+            "users:truncate"
+        ]
     );
     assert!(Handlers::new().table("users", noting(&Log::default(), "x", &[])).is_err());
 }
@@ -104,7 +114,10 @@ async fn a_failure_holds_back_its_own_row_and_tells_the_hooks() {
     assert_eq!(*log.lock().unwrap(), ["all:good", "all:good"]);
     assert_eq!(*told.lock().unwrap(), ["bad: no bad today"]);
     let lines = lines.lock().unwrap().join("\n");
-    assert!(lines.contains("failed to handle insert of public.users (0/A, change 1): no bad"), "{lines}");
+    assert!(
+        lines.contains("failed to handle insert of public.users (0/A, change 1): no bad"),
+        "{lines}"
+    );
 }
 
 #[tokio::test(start_paused = true)]

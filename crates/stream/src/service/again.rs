@@ -4,6 +4,7 @@
 //! at one place in the log. [`Incremental`] finds out where each row belongs; here its rows are put between transactions.
 
 use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,11 +16,14 @@ use herdsman_wal::snapshot::{
 use herdsman_wal::{Body, ChangeRef, Event, Source, Transaction, WalError};
 use tokio::task::JoinHandle;
 
+use crate::checkpoint::replace;
 use crate::engine::{Events, Live};
 
 /// What marks a message that asks for a table's rows; its content is `schema.table`.
-pub const PREFIX: &str = "herdsman.snapshot";
+pub const PREFIX: &str = "herdsman.snapshot.wanted";
 
+/// What was asked for and is not done, in the state folder: a name a line.
+const FILE: &str = "snapshots-wanted";
 /// Rows read at once.
 const PAGE: u32 = 2000;
 const LIMIT: Duration = Duration::from_secs(30);
@@ -45,6 +49,10 @@ struct Wishes {
     /// The published tables, with what the publication leaves out of them.
     tables: Vec<SnapshotTable>,
     waiting: VecDeque<SnapshotTable>,
+    /// The table that is read, by name.
+    current: Option<String>,
+    /// Where the names are kept, for who goes on after us.
+    file: PathBuf,
 }
 
 /// The table that is read.
@@ -74,12 +82,19 @@ enum Next {
 }
 
 impl Again {
-    pub(super) fn new(live: Live, info: Conninfo, tls: Tls, tables: Vec<SnapshotTable>) -> Self {
+    /// Goes on with what was asked for before, as the state folder has it.
+    pub(super) fn new(
+        live: Live,
+        info: Conninfo,
+        tls: Tls,
+        tables: Vec<SnapshotTable>,
+        folder: &Path,
+    ) -> Self {
         Self {
             live,
             info,
             tls,
-            wishes: Wishes { tables, waiting: VecDeque::new() },
+            wishes: Wishes::load(tables, folder.join(FILE)),
             current: None,
             starting: None,
             told: Told::default(),
@@ -97,7 +112,7 @@ impl Again {
         if self.current.is_some() || self.starting.is_some() {
             return;
         }
-        let Some(table) = self.wishes.waiting.pop_front() else { return };
+        let Some(table) = self.wishes.next() else { return };
         let (info, tls) = (self.info.clone(), self.tls.clone());
         let source = Arc::clone(Events::source(&self.live));
         self.starting = Some(tokio::spawn(async move {
@@ -122,14 +137,17 @@ impl Again {
         if self.starting.as_ref().is_some_and(JoinHandle::is_finished)
             && let Some(starting) = self.starting.take()
         {
-            match starting.await {
-                Ok(Ok(current)) => self.current = Some(current),
-                Ok(Err(error)) => {
-                    tracing::error!(problem = %error, "a table cannot be delivered again")
+            let problem = match starting.await {
+                Ok(Ok(current)) => {
+                    self.current = Some(current);
+                    None
                 }
-                Err(error) => {
-                    tracing::error!(problem = %error, "a table cannot be delivered again")
-                }
+                Ok(Err(error)) => Some(error.to_string()),
+                Err(error) => Some(error.to_string()),
+            };
+            if let Some(problem) = problem {
+                tracing::error!(problem, "a table cannot be delivered again; ask once more");
+                self.wishes.done();
             }
         }
         let Some(current) = &mut self.current else { return };
@@ -146,11 +164,13 @@ impl Again {
                         "all rows of the table are delivered again"
                     );
                     self.current = None;
+                    self.wishes.done();
                 }
             }
             Err(error) => {
                 current.given_up(&error);
                 self.current = None;
+                self.wishes.done();
             }
         }
     }
@@ -256,6 +276,7 @@ impl Events for Again {
                 {
                     current.given_up(&error);
                     self.current = None;
+                    self.wishes.done();
                 }
                 Ok(event)
             }
@@ -291,6 +312,43 @@ impl Events for Again {
 }
 
 impl Wishes {
+    fn load(tables: Vec<SnapshotTable>, file: PathBuf) -> Self {
+        let mut wishes = Self { tables, waiting: VecDeque::new(), current: None, file };
+        match std::fs::read_to_string(&wishes.file) {
+            Ok(names) => names.lines().for_each(|name| wishes.add(name.as_bytes())),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => tracing::error!(
+                file = %wishes.file.display(), problem = %error,
+                "which tables were to be delivered again cannot be read; ask once more"
+            ),
+        }
+        wishes
+    }
+
+    fn next(&mut self) -> Option<SnapshotTable> {
+        let table = self.waiting.pop_front()?;
+        self.current = Some(format!("{}.{}", table.schema, table.name));
+        Some(table)
+    }
+
+    /// The table that was read is done, or was given up.
+    fn done(&mut self) {
+        self.current = None;
+        self.save();
+    }
+
+    fn save(&self) {
+        let waiting = self.waiting.iter().map(|table| format!("{}.{}", table.schema, table.name));
+        let names: String =
+            self.current.clone().into_iter().chain(waiting).map(|name| name + "\n").collect();
+        if let Err(error) = replace(&self.file, names.as_bytes()) {
+            tracing::error!(
+                file = %self.file.display(), problem = %error,
+                "which tables are to be delivered again cannot be kept; ask once more after a restart"
+            );
+        }
+    }
+
     /// Notes which table is asked for.
     fn add(&mut self, content: &[u8]) {
         let wanted = String::from_utf8_lossy(content);
@@ -300,12 +358,13 @@ impl Wishes {
         match self.tables.iter().find(named) {
             Some(table) if self.waiting.len() < MOST_WAITING => {
                 self.waiting.push_back(table.clone());
+                self.save();
             }
             Some(_) => {
-                tracing::error!(table = %wanted, "too many tables wait to be delivered again")
+                tracing::error!(table = %wanted, "too many tables wait to be delivered again");
             }
             None => {
-                tracing::error!(table = %wanted, "asked for the rows of a table that is not published")
+                tracing::error!(table = %wanted, "asked for the rows of a table that is not published");
             }
         }
     }

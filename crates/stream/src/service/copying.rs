@@ -12,8 +12,8 @@ use std::time::Duration;
 use herdsman_node::{Conninfo, Lsn, Tls};
 use herdsman_wal::publication;
 use herdsman_wal::snapshot::{
-    ChunkId, Copying, Exported, Rows, Snapshot, SnapshotEvent, SnapshotProgress, SnapshotStats,
-    SnapshotTable,
+    ChunkId, Copying, Exported, Rows, Snapshot, SnapshotError, SnapshotEvent, SnapshotProgress,
+    SnapshotStats, SnapshotTable,
 };
 use herdsman_wal::{
     Body, ChangeRef, Event, PublicationName, Session, Source, Transaction, WalError,
@@ -163,9 +163,8 @@ impl Copied {
         mut pending: Pending,
         (folder, stats): (&Path, watch::Sender<SnapshotStats>),
     ) -> Result<Self, ServiceError> {
-        let point = pending.progress.consistent_point.unwrap_or(exported.consistent_point);
+        let point = exported.consistent_point;
         pending.attempts += 1;
-        pending.progress.consistent_point = Some(point);
         let base = pending.base(point).ok_or_else(|| {
             let problem = format!("the snapshot was interrupted {MOST_ATTEMPTS} times");
             unusable("go on with", &folder.join(FILE), &problem)
@@ -202,7 +201,7 @@ impl Copied {
     /// The next batch, or the end.
     async fn batch(&mut self) -> Result<Option<Rows>, WalError> {
         loop {
-            let next = self.copying.next().await.map_err(lost)?;
+            let next = self.copying.next().await.map_err(|error| lost(&error))?;
             self.stats.send_replace(self.copying.stats());
             match next {
                 Some(SnapshotEvent::Rows(rows)) if !rows.is_empty() => return Ok(Some(rows)),
@@ -217,7 +216,7 @@ impl Copied {
 }
 
 /// The engine knows one kind of interruption; what the snapshot says of it is kept.
-fn lost(error: herdsman_wal::snapshot::SnapshotError) -> WalError {
+fn lost(error: &SnapshotError) -> WalError {
     WalError::Lost { endpoint: "the snapshot's connections".to_owned(), problem: error.to_string() }
 }
 

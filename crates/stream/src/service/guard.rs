@@ -65,7 +65,7 @@ async fn drop_it(session: &Session, config: &StreamConfig, text: String) -> Opti
         match slot::drop(session, &config.slot).await {
             Ok(()) => return Some(ServiceError::Guard(format!("{text}; the slot was dropped"))),
             Err(WalError::SlotActive { .. }) => {
-                tokio::time::sleep(Duration::from_millis(100)).await
+                tokio::time::sleep(Duration::from_millis(100)).await;
             }
             Err(error) => {
                 tracing::error!(problem = %error, "the slot could not be dropped");

@@ -37,7 +37,7 @@ pub(super) async fn run(info: Conninfo, tls: Tls, pause: Duration, stop: Cancell
     }
 }
 
-async fn say(info: &Conninfo, tls: &Tls) -> Result<(), herdsman_wal::WalError> {
+pub(super) async fn say(info: &Conninfo, tls: &Tls) -> Result<(), herdsman_wal::WalError> {
     let session = Session::connect(info, tls, LIMIT).await?;
     let standby = session.rows("tell its role", IS_STANDBY, &[]).await?;
     if standby.first().is_some_and(|row| row.get(0)) {

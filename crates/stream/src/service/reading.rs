@@ -5,15 +5,12 @@ use std::time::Duration;
 
 use herdsman_node::{Conninfo, Lsn, NodeName, Timeline, Tls};
 use herdsman_wal::publication::check_order;
-use herdsman_wal::snapshot::{Exported, HeldSnapshot};
-use herdsman_wal::{
-    Catalogue, CreateSlot, Identity, Replication, Session, SlotName, SlotSnapshot, Source, Start,
-    StreamOptions, slot,
-};
+use herdsman_wal::{Catalogue, Identity, Replication, Session, Start, Stream, StreamOptions, slot};
 use tokio_util::sync::CancellationToken;
 
 use super::again::Again;
-use super::copying::{self, Copied, Pending};
+use super::beforehand::Beforehand;
+use super::copying::{self, Pending};
 use super::resume::{Here, Outcome, Reached, history, resume};
 use super::{Gap, Phase, Service, ServiceError, guard, heartbeat};
 use crate::config::{LostSlot, SnapshotMode};
@@ -21,7 +18,7 @@ use crate::engine::{End, Live};
 use crate::publication;
 
 /// Bound on each step with the server.
-const LIMIT: Duration = Duration::from_secs(20);
+pub(super) const LIMIT: Duration = Duration::from_secs(20);
 
 /// Why a reading ended without an error.
 pub(super) enum Ended {
@@ -31,24 +28,9 @@ pub(super) enum Ended {
 }
 
 /// Where a stream begins, and whether the rows that are there come first.
-struct Beginning {
-    from: Lsn,
-    snapshot: Option<Beforehand>,
-}
-
-/// A snapshot that is to be delivered first.
-struct Beforehand {
-    exported: Exported,
-    pending: Pending,
-    /// Who keeps the snapshot until it is read.
-    _keeper: Keeper,
-}
-
-/// The connection that a snapshot lives as long as.
-#[expect(dead_code, reason = "held, not used")]
-enum Keeper {
-    Slot(Replication),
-    Held(HeldSnapshot),
+pub(super) struct Beginning {
+    pub(super) from: Lsn,
+    pub(super) snapshot: Option<Beforehand>,
 }
 
 impl Service {
@@ -70,19 +52,35 @@ impl Service {
         let identity = replication.identify().await?;
         let Beginning { from, snapshot } =
             self.beginning(info, &tls, &session, &mut replication, &identity).await?;
+        let mut from = from;
         if let Some(snapshot) = snapshot {
-            self.phase.send_replace(Phase::Snapshot { node: node.clone() });
-            let source = Source {
-                system_id: identity.system_id,
-                timeline: identity.timeline,
-                database: identity.database.as_str().into(),
-                slot: self.config.slot.as_str().into(),
-            };
-            let copied = self.copied(info, &tls, &session, snapshot, source).await?;
-            if let Some(end) = self.copy(node, copied, shutdown).await? {
+            let point = snapshot.point();
+            let at = (node, info, &tls);
+            let copied = self.deliver_first(at, &session, &identity, from, snapshot, shutdown);
+            if let Some(end) = Box::pin(copied).await? {
                 return Ok(end);
             }
+            from = point;
         }
+        let stream = self.open_stream(replication, info, &tls, from).await?;
+        let timeline = stream.source().timeline;
+        tracing::info!(%node, %timeline, %from, "streaming");
+        self.phase.send_replace(Phase::Streaming { node: node.clone(), timeline: timeline.0 });
+        let tables = copying::tables(&session, &self.config.publication).await?;
+        drop(session);
+        let (live, state) = (Live::new(stream), &self.config.state);
+        let again = Again::new(live, info.clone(), tls.clone(), tables, state);
+        self.stream(node, info, &tls, again, shutdown).await
+    }
+
+    /// Begins to stream over this connection.
+    pub(super) async fn open_stream(
+        &self,
+        replication: Replication,
+        info: &Conninfo,
+        tls: &Tls,
+        from: Lsn,
+    ) -> Result<Stream, ServiceError> {
         let start = Start {
             slot: self.config.slot.clone(),
             publications: vec![self.config.publication.clone()],
@@ -93,14 +91,7 @@ impl Service {
             },
         };
         let catalogue = Catalogue::new(info.clone(), tls.clone(), LIMIT);
-        let stream = replication.start(start).await?.with_catalogue(catalogue);
-        let timeline = stream.source().timeline;
-        tracing::info!(%node, %timeline, %from, "streaming");
-        self.phase.send_replace(Phase::Streaming { node: node.clone(), timeline: timeline.0 });
-        let tables = copying::tables(&session, &self.config.publication).await?;
-        drop(session);
-        let again = Again::new(Live::new(stream), info.clone(), tls.clone(), tables);
-        self.stream(node, info, &tls, again, shutdown).await
+        Ok(replication.start(start).await?.with_catalogue(catalogue))
     }
 
     /// Delivers what comes, while somebody else looks after the heartbeat and the log that is held back.
@@ -128,10 +119,15 @@ impl Service {
         };
         drop(stop);
         // Where to go on from, should it be another server: what is saved, at least.
-        let handled = self.engine.safe();
-        if self.reached.is_none_or(|reached| reached.handled < handled) {
-            self.reached =
-                Some(Reached { system_id: source.system_id, timeline: source.timeline, handled });
+        let (handled, given) = (self.engine.safe(), self.engine.received());
+        let before = self.reached.map_or(Lsn(0), |reached| reached.handled);
+        if handled.max(given) > before {
+            self.reached = Some(Reached {
+                system_id: source.system_id,
+                timeline: source.timeline,
+                handled: handled.max(before),
+                given: given.max(handled).max(before),
+            });
         }
         if matches!(outcome, Ok(Ended::Shutdown(_)) | Err(ServiceError::Guard(_))) {
             live.into_live().into_stream().close().await;
@@ -152,10 +148,11 @@ impl Service {
         let found = slot::inspect(session, &self.config.slot).await?;
         let pending = Pending::load(&self.config.state)?;
         if let (Some(pending), Some(found)) = (pending, &found)
-            && let Some(point) = pending.progress.consistent_point.or(found.confirmed)
+            && let Some(from) = found.confirmed
             && found.lost().is_none()
         {
-            return self.go_on(info, tls, pending, point).await;
+            let snapshot = Some(self.go_on(info, tls, pending).await?);
+            return Ok(Beginning { from, snapshot });
         }
         let first_time = self.reached.is_none() && found.is_none();
         if first_time && self.config.create {
@@ -197,94 +194,6 @@ impl Service {
         Pending::remove(&self.config.state)?;
         self.engine.forget_position()?;
         self.new_slot(info, tls, true).await
-    }
-
-    /// A snapshot that was interrupted goes on, under a new one.
-    async fn go_on(
-        &self,
-        info: &Conninfo,
-        tls: &Tls,
-        pending: Pending,
-        point: Lsn,
-    ) -> Result<Beginning, ServiceError> {
-        tracing::info!(%point, "an interrupted snapshot goes on");
-        let held = HeldSnapshot::take(info, tls, &self.temporary_slot()?, LIMIT).await?;
-        let exported = held.exported().clone();
-        let snapshot = Beforehand { exported, pending, _keeper: Keeper::Held(held) };
-        Ok(Beginning { from: point, snapshot: Some(snapshot) })
-    }
-
-    /// A name for a slot that only lives as long as a snapshot is taken; another one beside it has another number.
-    fn temporary_slot(&self) -> Result<SlotName, ServiceError> {
-        let stem: String = self.config.slot.as_str().chars().take(40).collect();
-        let name = format!("{stem}_snapshot_{}", std::process::id());
-        SlotName::new(&name).map_err(|error| ServiceError::State {
-            what: "name a slot for",
-            path: self.config.state.display().to_string(),
-            problem: error.to_string(),
-        })
-    }
-
-    async fn copied(
-        &self,
-        info: &Conninfo,
-        tls: &Tls,
-        session: &Session,
-        snapshot: Beforehand,
-        source: Source,
-    ) -> Result<Copied, ServiceError> {
-        let tables = copying::tables(session, &self.config.publication).await?;
-        let Beforehand { exported, pending, _keeper } = snapshot;
-        let kept_in = (self.config.state.as_path(), self.snapshot.clone());
-        Copied::start(info, tls, &exported, tables, Arc::new(source), pending, kept_in).await
-    }
-
-    /// Delivers the rows that are there. `None` when all of them are durable at the sinks.
-    async fn copy(
-        &mut self,
-        node: &NodeName,
-        mut copied: Copied,
-        shutdown: &CancellationToken,
-    ) -> Result<Option<Ended>, ServiceError> {
-        let point = copied.point();
-        let end = tokio::select! {
-            end = self.engine.run(&mut copied, shutdown.clone()) => end?,
-            to = self.herd.moved_from(node) => return Ok(Some(Ended::Moved(to))),
-        };
-        if end.safe < point {
-            return Ok(Some(Ended::Shutdown(end)));
-        }
-        Pending::remove(&self.config.state)?;
-        tracing::info!("the rows that were there are delivered");
-        Ok(None)
-    }
-
-    async fn new_slot(
-        &self,
-        info: &Conninfo,
-        tls: &Tls,
-        snapshot: bool,
-    ) -> Result<Beginning, ServiceError> {
-        // A connection of its own: it keeps the snapshot until all rows are read.
-        let mut keeper = Replication::connect(info, tls, LIMIT).await?;
-        let options = CreateSlot {
-            failover: self.config.failover && keeper.server_version() >= 170_000,
-            snapshot: if snapshot { SlotSnapshot::Export } else { SlotSnapshot::Nothing },
-            ..CreateSlot::default()
-        };
-        if snapshot {
-            // Before the slot is there: without its rows it would look like one that needs none.
-            Pending::default().save(&self.config.state)?;
-        }
-        let created = keeper.create_slot(&self.config.slot, &options).await?;
-        tracing::info!(slot = %self.config.slot, at = %created.consistent_point, failover = options.failover, "made the replication slot");
-        let from = created.consistent_point;
-        let snapshot = created.snapshot.map(|name| Beforehand {
-            exported: Exported { name, consistent_point: from },
-            pending: Pending::default(),
-            _keeper: Keeper::Slot(keeper),
-        });
-        Ok(Beginning { from, snapshot })
     }
 }
 

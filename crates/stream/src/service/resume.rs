@@ -11,6 +11,8 @@ pub(super) struct Reached {
     pub(super) timeline: Timeline,
     /// Everything up to here has been handled.
     pub(super) handled: Lsn,
+    /// Nothing after this has been given to any sink; at least `handled`.
+    pub(super) given: Lsn,
 }
 
 /// The server that is there now.
@@ -31,13 +33,13 @@ pub enum Gap {
     #[error("{source}{}", .handled.map(|lsn| format!("; everything up to {lsn} had been delivered, and what was committed after it may be missing")).unwrap_or_default())]
     Slot {
         /// What is wrong with it.
-        source: WalError,
+        source: Box<WalError>,
         /// Up to where everything had been delivered, where that is known.
         handled: Option<Lsn>,
     },
     /// A promotion took back what had been delivered.
     #[error(
-        "{endpoint} is on timeline {now}, which left timeline {then} at {left}, but everything up to {handled} had been delivered: changes between {left} and {handled} were delivered and never happened for the new primary; compare the targets with it, take a snapshot (`on_lost_slot: resnapshot`), and set `synchronized_standby_slots` (PostgreSQL 17) so that this cannot happen"
+        "{endpoint} is on timeline {now}, which left timeline {then} at {left}, but changes up to {given} had been delivered: those between {left} and {given} never happened for the new primary; compare the targets with it, take a snapshot (`on_lost_slot: resnapshot`), and set `synchronized_standby_slots` (PostgreSQL 17) so that this cannot happen"
     )]
     Undone {
         /// `host:port`.
@@ -48,8 +50,8 @@ pub enum Gap {
         then: Timeline,
         /// Where the new one left it.
         left: Lsn,
-        /// Up to where everything had been delivered.
-        handled: Lsn,
+        /// Up to where changes had been delivered.
+        given: Lsn,
     },
     /// The server's history does not contain what was read before.
     #[error(
@@ -86,12 +88,12 @@ pub(super) fn resume(reached: Option<Reached>, here: Here<'_>) -> Result<StartFr
     let handled = reached.map(|reached| reached.handled);
     let Some(slot) = here.slot else {
         let (endpoint, slot) = (endpoint.to_owned(), here.slot_name.to_owned());
-        let source = WalError::SlotMissing { endpoint, slot };
+        let source = Box::new(WalError::SlotMissing { endpoint, slot });
         return Err(Outcome::Gap(Gap::Slot { source, handled }));
     };
     may_start(handled, slot, endpoint).map_err(|error| match error {
         WalError::SlotAhead { .. } | WalError::SlotLost { .. } => {
-            Outcome::Gap(Gap::Slot { source: error, handled })
+            Outcome::Gap(Gap::Slot { source: Box::new(error), handled })
         }
         other => Outcome::Wrong(other),
     })
@@ -113,8 +115,8 @@ fn taken_back(reached: Reached, here: Here<'_>) -> Option<Gap> {
     let (endpoint, then) = (here.endpoint.to_owned(), reached.timeline);
     match here.history.iter().find(|(timeline, _)| *timeline == then) {
         None => Some(Gap::OtherBranch { endpoint, now, then }),
-        Some(&(_, left)) if left < reached.handled => {
-            Some(Gap::Undone { endpoint, now, then, left, handled: reached.handled })
+        Some(&(_, left)) if left < reached.given => {
+            Some(Gap::Undone { endpoint, now, then, left, given: reached.given })
         }
         Some(_) => None,
     }
@@ -153,6 +155,7 @@ mod tests {
             system_id: SystemId(7),
             timeline: Timeline(timeline),
             handled: Lsn(handled),
+            given: Lsn(handled),
         })
     }
 
@@ -184,6 +187,10 @@ mod tests {
     fn what_a_promotion_took_back_is_named() {
         check(at(1, 0x300_0061), 3, "left timeline 1 at 0/3000060");
         check(at(2, 0x500_0001), 3, "between 0/5000000 and 0/5000001");
+        // Also where no sink has said yet that it has it.
+        let mut ahead = at(2, 0x400_0000);
+        ahead.as_mut().unwrap().given = Lsn(0x500_0002);
+        check(ahead, 3, "between 0/5000000 and 0/5000002");
     }
 
     #[test]
@@ -195,7 +202,7 @@ mod tests {
     #[test]
     fn another_branch_and_another_cluster_are_refused() {
         check(at(4, 1), 3, "its history has no timeline 4");
-        let other = Reached { system_id: SystemId(8), timeline: Timeline(3), handled: Lsn(1) };
+        let other = Reached { system_id: SystemId(8), ..at(3, 1).unwrap() };
         check(Some(other), 3, "belongs to another cluster");
     }
 }

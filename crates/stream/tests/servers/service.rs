@@ -56,11 +56,13 @@ impl Collector {
 #[derive(Default)]
 struct Copy {
     rows: Mutex<BTreeMap<String, String>>,
+    pause: Duration,
 }
 
 #[async_trait]
 impl Sink for Copy {
     async fn deliver(&self, batch: &Batch) -> Result<(), DeliveryError> {
+        tokio::time::sleep(self.pause).await;
         let mut rows = self.rows.lock().unwrap();
         for change in &batch.changes {
             let text = |row: herdsman_wal::Row<'_>, name| {
@@ -228,7 +230,7 @@ on_each_version! {
         let stop = CancellationToken::new();
         let task = tokio::spawn(Service::new(setup).unwrap().run(stop.clone()));
         wait_for_slot(&sandbox).await;
-        sql(&sandbox, "n1", "SELECT pg_logical_emit_message(true, 'herdsman.snapshot', 'public.t')").await;
+        sql(&sandbox, "n1", "SELECT pg_logical_emit_message(true, 'herdsman.snapshot.wanted', 'public.t')").await;
         // Meanwhile rows change, move and go.
         let writing = sandbox.sql("n1", "postgres").await.unwrap();
         for round in 0..300 {
@@ -249,6 +251,63 @@ on_each_version! {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         assert_eq!(*copy.rows.lock().unwrap(), expected);
+        stop.cancel();
+        task.await.unwrap().unwrap();
+    }
+
+    async fn an_interrupted_snapshot_goes_on_and_ends_right(version: u32) {
+        let sandbox = Sandbox::builder().pg_version(version).start().await.unwrap();
+        let state = tempfile::tempdir().unwrap();
+        for table in ["a", "b", "c"] {
+            sql(&sandbox, "n1", &format!("CREATE TABLE {table} (id text PRIMARY KEY, v text); \
+                INSERT INTO {table} SELECT '{table}' || i, repeat('x', 100) FROM generate_series(1, 20000) i")).await;
+        }
+        let copy = Arc::new(Copy { pause: Duration::from_millis(10), ..Copy::default() });
+        let service = || {
+            let setup = Setup {
+                config: StreamConfig { snapshot: SnapshotMode::Initial, ..config(state.path()) },
+                nodes: nodes(&sandbox, &["n1"]),
+                watch: None,
+                sinks: vec![("copy".to_owned(), Arc::clone(&copy) as Arc<dyn Sink>)],
+            };
+            Service::new(setup).unwrap()
+        };
+        let writing = sandbox.sql("n1", "postgres").await.unwrap();
+        for round in 1..4 {
+            let task = tokio::spawn(service().run(CancellationToken::new()));
+            while copy.rows.lock().unwrap().len() < round * 12_000 {
+                assert!(!task.is_finished());
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            task.abort();
+            assert!(task.await.unwrap_err().is_cancelled());
+            for table in ["a", "b", "c"] {
+                let changes = format!("UPDATE {table} SET v = '{round}' WHERE random() < 0.01; \
+                    DELETE FROM {table} WHERE random() < 0.01; UPDATE {table} SET id = id || '_' WHERE random() < 0.01");
+                writing.batch_execute(&changes).await.unwrap();
+            }
+        }
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(service().run(stop.clone()));
+        let all = "SELECT id, v FROM a UNION ALL SELECT id, v FROM b UNION ALL SELECT id, v FROM c";
+        let rows = writing.query(all, &[]).await.unwrap();
+        let expected: BTreeMap<String, String> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+        for _ in 0..3000 {
+            if *copy.rows.lock().unwrap() == expected {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let equal = *copy.rows.lock().unwrap() == expected;
+        assert!(equal, "{} rows instead of {}", copy.rows.lock().unwrap().len(), expected.len());
+        // The last rows were there before it is noted that they are.
+        for _ in 0..500 {
+            if !state.path().join("snapshot").exists() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert!(!state.path().join("snapshot").exists());
         stop.cancel();
         task.await.unwrap().unwrap();
     }

@@ -89,7 +89,7 @@ impl Sender {
         self.feedback.state.closing.store(true, Ordering::Release);
         self.feedback.state.changed.notify_one();
         // However it ended: there is nobody left to tell.
-        let _ = (&mut self.task).await;
+        let _ended = (&mut self.task).await;
     }
 }
 
@@ -103,7 +103,7 @@ async fn run(mut stream: WriteHalf<RawStream>, feedback: Feedback, pause: Durati
     let state = &feedback.state;
     loop {
         // Woken or not: the server hears from us.
-        let _ = tokio::time::timeout(pause, state.changed.notified()).await;
+        let _woken = tokio::time::timeout(pause, state.changed.notified()).await;
         let closing = state.closing.load(Ordering::Acquire);
         let asked = state.asked.swap(false, Ordering::AcqRel);
         let sent = tokio::time::timeout(SEND_LIMIT, say(&mut stream, state, closing)).await;

@@ -69,7 +69,7 @@ impl Beside {
         let State::Streaming(streaming) = self.state else { return };
         match streaming.stop().await {
             Ok(end) => {
-                tracing::info!(safe = %end.safe, undelivered = end.undelivered, "the stream has stopped")
+                tracing::info!(safe = %end.safe, undelivered = end.undelivered, "the stream has stopped");
             }
             Err(failed) => tracing::error!(problem = %failed.message, "the stream has ended"),
         }

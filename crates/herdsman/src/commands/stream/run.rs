@@ -72,9 +72,9 @@ pub(super) async fn run(args: &RunArgs, global: &Global) -> Result<Exit, Failed>
     let (phase, stats) = (streaming.phase.clone(), streaming.stats.clone());
     let idle = async {
         if args.until_idle {
-            idle::reached(&config, phase, stats).await
+            idle::reached(&config, phase, stats).await;
         } else {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     };
     let early = tokio::select! {

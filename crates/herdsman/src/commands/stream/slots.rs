@@ -132,7 +132,7 @@ pub(super) async fn make(
     let shown = &stream.publication;
     match publication {
         Outcome::Created => {
-            output::line(&format!("publication `{shown}` created on {}", target.node))
+            output::line(&format!("publication `{shown}` created on {}", target.node));
         }
         Outcome::Altered(_) => {
             output::line(&format!("publication `{shown}` brought up to date on {}", target.node));

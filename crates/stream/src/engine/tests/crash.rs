@@ -9,9 +9,9 @@ use std::sync::Mutex;
 
 use async_trait::async_trait;
 use fastrand::Rng;
-use herdsman_wal::Transaction;
 use proptest::prelude::*;
 
+use super::script::Story;
 use super::sinks::error;
 use super::*;
 use crate::lanes::Behind;
@@ -20,6 +20,8 @@ use crate::sink::{Batch, DeliveryError, SinkError, Undelivered, Why};
 
 /// Commit position and number within the transaction.
 type Id = (Lsn, u64);
+
+type Taken = Vec<(usize, Arc<Change>)>;
 
 /// A sink that fails at random, and checks what it is promised.
 #[derive(Clone)]
@@ -30,7 +32,7 @@ struct Unreliable {
     poison: Arc<BTreeSet<Id>>,
     rng: Arc<Mutex<Rng>>,
     /// Survives crashes: what it took, with the life in which it did.
-    taken: Arc<Mutex<Vec<(usize, Arc<Change>)>>>,
+    taken: Arc<Mutex<Taken>>,
     position: Arc<Mutex<Option<Position>>>,
     life: usize,
     under_way: Arc<Mutex<Vec<Arc<Batch>>>>,
@@ -142,8 +144,6 @@ impl Sink for Unreliable {
     }
 }
 
-type Story = Vec<(Arc<Transaction>, Vec<Arc<Change>>)>;
-
 fn story(rng: &mut Rng) -> Story {
     let tables = [table("one"), table("two")];
     let mut story = Vec::new();
@@ -235,7 +235,8 @@ async fn tell(seed: u64) {
     let story = story(&mut rng);
     let ids: Vec<_> =
         story.iter().flat_map(|(_, changes)| changes).map(|change| change.view().id()).collect();
-    let poison: Arc<BTreeSet<Id>> = Arc::new(ids.iter().copied().filter(|_| rng.u8(..) < 12).collect());
+    let poison: Arc<BTreeSet<Id>> =
+        Arc::new(ids.iter().copied().filter(|_| rng.u8(..) < 12).collect());
     let mut sinks = vec![
         Unreliable::new("total", Order::Total, &poison, &mut rng),
         Unreliable::new("keys", Order::PerKey { parallel: 3 }, &poison, &mut rng),

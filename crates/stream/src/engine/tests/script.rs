@@ -9,12 +9,15 @@ use tokio::sync::Notify;
 use crate::engine::Events;
 use crate::lanes::fixture::source;
 
+/// Transactions with their changes, in the order of their commits.
+pub(super) type Story = Vec<(Arc<Transaction>, Vec<Arc<Change>>)>;
+
 type Hook = Box<dyn Fn(Lsn) + Send>;
 
 /// What the server has, and what it was told. A clone is the same server.
 #[derive(Clone)]
 pub(super) struct Server {
-    transactions: Arc<Vec<(Arc<Transaction>, Vec<Arc<Change>>)>>,
+    transactions: Arc<Story>,
     inner: Arc<Mutex<Inner>>,
     told: Arc<Notify>,
 }
@@ -52,7 +55,7 @@ pub(super) fn end_of(transaction: &Transaction) -> Lsn {
 }
 
 impl Server {
-    pub(super) fn new(transactions: Vec<(Arc<Transaction>, Vec<Arc<Change>>)>) -> Self {
+    pub(super) fn new(transactions: Story) -> Self {
         Self {
             transactions: Arc::new(transactions),
             inner: Arc::default(),

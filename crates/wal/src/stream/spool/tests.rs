@@ -65,7 +65,7 @@ async fn a_wait_that_is_given_up_loses_nothing() {
         spools.push(1, Lsn(number), b"I", number.to_string().as_bytes());
         spools.close_block();
         // Polled once, then dropped.
-        let _ = futures_util::poll!(std::pin::pin!(spools.make_room()));
+        let _polled = futures_util::poll!(std::pin::pin!(spools.make_room()));
     }
     spools.make_room().await.unwrap();
     let expected: Vec<_> = (0..50).map(|number| format!("I{number}")).collect();

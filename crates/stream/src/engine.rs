@@ -30,6 +30,7 @@ use self::task::Done;
 use crate::config::BatchConfig;
 use crate::error::StreamError;
 use crate::lanes::{Effect, Limits};
+use crate::sink::DeliveryError;
 
 pub use self::events::{Events, Live};
 pub use self::parts::{End, Parts, Transform};
@@ -261,6 +262,12 @@ impl Engine {
                 Some(outbox) => outbox.opened(result, now)?,
                 None => Vec::new(),
             },
+            Done::Delivered { sink, result: Err(DeliveryError::Unavailable(error)), .. }
+                if error.ends_the_stream() =>
+            {
+                let sink = self.outboxes.get(sink).map(|outbox| outbox.name.to_string());
+                return Err(StreamError::ReaderLeft { sink: sink.unwrap_or_default() });
+            }
             Done::Delivered { sink, id, batch, result } => match self.outboxes.get_mut(sink) {
                 Some(outbox) => outbox.delivered(id, &batch, result, now),
                 None => Vec::new(),

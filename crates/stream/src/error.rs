@@ -32,6 +32,12 @@ pub enum StreamError {
         /// Where it was.
         expected: Position,
     },
+    /// Whoever read what a sink writes is gone, as with `herdsman stream run | head`.
+    #[error("nobody reads what sink `{sink}` writes any more")]
+    ReaderLeft {
+        /// The sink.
+        sink: String,
+    },
     /// The slot decodes prepared transactions on their own, which sinks have no use for.
     #[error(
         "the slot has two-phase decoding on, and prepared transactions cannot be delivered before they are committed; create the slot without it"

@@ -35,3 +35,8 @@ pub use herdsman_stream_derive::FromChange;
 pub use herdsman_wal as wal;
 pub use load::{Loaded, RunError, load};
 pub use sink::{Batch, DeliveryError, Order, Position, Sink, SinkError, Undelivered, Why};
+
+/// The Rust in this page is compiled with the documentation's tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/stream.md")]
+struct Page;

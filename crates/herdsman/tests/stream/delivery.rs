@@ -126,10 +126,16 @@ fn herdsman_run_delivers_beside_watching_and_keeps_others_from_doing_so() {
     until("the change is delivered", look, |number| *number == 1);
     assert!(yard.prints(&["status"]).contains("read by process"));
     yard.refuses(&["run"], 1, "is in use by process");
-    yard.refuses(&["snapshot", "public.users"], 1, "is in use by process");
+    let asked = yard.stream(&["snapshot", "public.users"]);
+    assert!(
+        asked.stderr.contains("asked the stream that reads slot `herdsman`"),
+        "{}",
+        asked.stderr
+    );
+    until("the row is delivered again", look, |number| *number == 2);
     yard.refuses(&["recreate", "--yes"], 1, "is in use by process");
     running.signal(Signal::TERM);
     assert_eq!(running.code(), Some(0), "{}", running.stderr());
     yard.prints(&["run", "--until-idle"]);
-    assert_eq!(look(), 1, "what was delivered comes again");
+    assert_eq!(look(), 2, "what was delivered comes again");
 }

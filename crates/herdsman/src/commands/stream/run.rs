@@ -1,6 +1,8 @@
 //! `herdsman stream run`: delivers until told to stop. `herdsman run` has the same beside it ([`Streaming`]).
 
 use clap::Args;
+use herdsman_node::Lsn;
+use herdsman_stream::StreamError;
 use herdsman_stream::engine::{End, Stats};
 use herdsman_stream::service::{Phase, Service, ServiceError, Setup};
 use herdsman_watch::{Watch, Watcher};
@@ -146,6 +148,10 @@ fn finished(
     ended: Result<Result<End, ServiceError>, tokio::task::JoinError>,
 ) -> Result<End, Failed> {
     match ended {
+        // As with every program whose reader has seen enough.
+        Ok(Err(ServiceError::Stream(StreamError::ReaderLeft { .. }))) => {
+            Ok(End { safe: Lsn(0), undelivered: 0 })
+        }
         Ok(outcome) => outcome.map_err(|error| failed(&error)),
         Err(error) => Err(Exit::Internal.with(format!("the stream ended badly: {error}"))),
     }

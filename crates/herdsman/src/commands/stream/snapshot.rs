@@ -1,7 +1,8 @@
 //! `herdsman stream snapshot`: all rows of tables as they are now, to every sink.
 //!
-//! The stream itself must not run meanwhile: a row as it was a moment ago must not come after what became of it. Once it
-//! runs again, what happened since its last position comes after the rows, and they end up as they should.
+//! A stream that runs is asked to do it, with a word in the log: it puts each row where it belongs between the changes.
+//! Otherwise it is done here: once the stream runs again, what happened since its last position comes after the rows, and
+//! they end up as they should.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,12 +10,13 @@ use std::time::Duration;
 use clap::Args;
 use herdsman_stream::checkpoint::Checkpoint;
 use herdsman_stream::filter::{Filter, MaskKey};
+use herdsman_stream::service::SNAPSHOT_PREFIX;
 use herdsman_stream::sink::{Batch, DeliveryError, Sink};
 use herdsman_stream::{StreamConfig, retry};
 use herdsman_wal::snapshot::{
     Copying, HeldSnapshot, Snapshot, SnapshotEvent, SnapshotProgress, SnapshotTable, progress_bar,
 };
-use herdsman_wal::{Change, Glob, Replication, SlotName, Source, publication};
+use herdsman_wal::{Change, Glob, Replication, Session, SlotName, Source, publication, slot};
 
 use super::target::{LIMIT, Target};
 use crate::cli::Global;
@@ -42,10 +44,16 @@ pub(super) async fn run(args: &SnapshotArgs, global: &Global) -> Result<Exit, Fa
     if stream.sinks.is_empty() {
         return Err(Exit::Config.with("there is no sink: add one below `stream.sinks`"));
     }
-    // Nobody else delivers to these sinks while we have it.
-    let _alone = Checkpoint::open(&stream.state).map_err(|error| Exit::Failure.with(error))?;
     let tables = tables(&target, &args.tables).await?;
     let number = tables.len();
+    let session = target.session().await?;
+    let slot = slot::inspect(&session, &stream.slot).await.map_err(|e| target.failed(&e))?;
+    if slot.is_some_and(|slot| slot.active_pid.is_some()) {
+        return ask(&target, &session, &tables).await;
+    }
+    drop(session);
+    // Nobody else delivers to these sinks while we have it.
+    let _alone = Checkpoint::open(&stream.state).map_err(|error| Exit::Failure.with(error))?;
     let mut filter = filter(stream)?;
     let sinks = open(stream).await?;
     let copying = Box::pin(begin(&target, tables)).await?;
@@ -59,6 +67,21 @@ pub(super) async fn run(args: &SnapshotArgs, global: &Global) -> Result<Exit, Fa
         if rows == 1 { "row" } else { "rows" },
         if number == 1 { "table" } else { "tables" }
     ));
+    Ok(Exit::Success)
+}
+
+/// Asks the stream that runs, wherever it does.
+async fn ask(target: &Target, session: &Session, tables: &[SnapshotTable]) -> Result<Exit, Failed> {
+    const ASK: &str = "SELECT pg_logical_emit_message(true, $1, $2)";
+    for table in tables {
+        let name = format!("{}.{}", table.schema, table.name);
+        let asked = session.rows("write into its log", ASK, &[&SNAPSHOT_PREFIX, &name]).await;
+        asked.map_err(|error| target.failed(&error))?;
+        output::note(&format!(
+            "asked the stream that reads slot `{}` for the rows of {name}; its log says when they are delivered",
+            target.config.stream.slot
+        ));
+    }
     Ok(Exit::Success)
 }
 

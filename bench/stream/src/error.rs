@@ -24,7 +24,7 @@ pub(crate) enum BenchError {
     #[error(transparent)]
     NodeName(#[from] InvalidName),
     #[error(transparent)]
-    Service(#[from] ServiceError),
+    Service(Box<ServiceError>),
     #[error(transparent)]
     Sink(#[from] SinkError),
     #[error("SQL failed: {0}")]
@@ -37,4 +37,10 @@ pub(crate) enum BenchError {
     Peer(String),
     #[error("{0}")]
     Wrong(String),
+}
+
+impl From<ServiceError> for BenchError {
+    fn from(error: ServiceError) -> Self {
+        Self::Service(Box::new(error))
+    }
 }

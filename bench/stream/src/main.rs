@@ -78,11 +78,9 @@ enum Reader {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    let outcome = match &arguments.reader {
-        Some(Reader::Read { client, slot, rows }) => read(*client, slot, *rows).await,
-        None => bench(&arguments).await,
-    };
+    // As a task, on a thread that also waits for sockets: this one would have to be woken by it for each packet.
+    let running = tokio::spawn(Box::pin(run(Arguments::parse())));
+    let outcome = running.await.unwrap_or_else(|error| Err(BenchError::Wrong(error.to_string())));
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -93,13 +91,16 @@ async fn main() -> ExitCode {
     }
 }
 
+async fn run(arguments: Arguments) -> Result<(), BenchError> {
+    match &arguments.reader {
+        Some(Reader::Read { client, slot, rows }) => read(*client, slot, *rows).await,
+        None => bench(&arguments).await,
+    }
+}
+
 async fn read(client: Client, slot: &str, rows: u64) -> Result<(), BenchError> {
     let conninfo = std::env::var("CONNINFO").unwrap_or_default();
-    let slot = slot.to_owned();
-    // As a task, on a thread that also waits for the socket: `main`'s own would have to be woken by it for each packet.
-    let reading =
-        tokio::spawn(async move { Box::pin(clients::run(client, &conninfo, &slot, rows)).await });
-    let found = reading.await.map_err(|error| BenchError::Wrong(error.to_string()))??;
+    let found = Box::pin(clients::run(client, &conninfo, slot, rows)).await?;
     writeln!(stdout(), "{}", serde_json::to_string(&found)?)?;
     Ok(())
 }

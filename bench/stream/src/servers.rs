@@ -87,7 +87,7 @@ impl Source {
         match load {
             Load::Small => client.batch_execute(&format!("CALL small({rows})")).await?,
             Load::Big => {
-                client.batch_execute(&format!("{BIG} generate_series(1, {rows}) n")).await?
+                client.batch_execute(&format!("{BIG} generate_series(1, {rows}) n")).await?;
             }
         }
         let row = client.query_one("SELECT pg_current_wal_insert_lsn()::text", &[]).await?;

@@ -9,11 +9,11 @@ mod form;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use herdsman_wal::{Change, Kind};
@@ -34,6 +34,15 @@ const LARGE: u64 = 64 << 20;
 #[derive(Clone, Debug)]
 pub struct DeadLetters {
     folder: PathBuf,
+    /// What each file held after the last time we added to it: not to be read again each time.
+    known: Arc<Mutex<HashMap<PathBuf, Known>>>,
+}
+
+/// The names in a file, for as long as nobody else has written to it.
+#[derive(Debug)]
+struct Known {
+    stamp: (u64, Option<SystemTime>),
+    ids: HashSet<String>,
 }
 
 /// A change to be kept.
@@ -146,7 +155,7 @@ impl DeadLetters {
         let folder = state.join(FOLDER);
         std::fs::create_dir_all(&folder).map_err(|e| failed("create", &folder, &e))?;
         sync_folder_of(&folder).map_err(|e| failed("create", &folder, &e))?;
-        Ok(Self { folder })
+        Ok(Self { folder, known: Arc::default() })
     }
 
     /// Keeps these for `sink`, durably. One that is kept already is not kept twice. Blocks for as long as the disk takes.
@@ -156,9 +165,7 @@ impl DeadLetters {
     pub fn append(&self, sink: &str, records: &[Record]) -> Result<(), DeadLetterError> {
         let _lock = self.lock()?;
         let path = self.path(sink);
-        let known = read(&path)?;
-        let mut taken: HashSet<String> =
-            known.letters.into_iter().map(|(letter, _)| letter.id).collect();
+        let mut taken = self.ids_in(&path)?;
         let mut lines = Vec::new();
         for record in records {
             let Some(letter) = LetterForm::new(sink, record, &taken) else { continue };
@@ -167,6 +174,10 @@ impl DeadLetters {
                 .map_err(|e| failed("write", &path, &e))?;
         }
         let size = extend(&path, &lines).map_err(|e| failed("write", &path, &e))?;
+        if let Some(stamp) = stamp(&path) {
+            let known = Known { stamp, ids: taken };
+            self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(path.clone(), known);
+        }
         if size > LARGE {
             tracing::warn!(sink, bytes = size, path = %path.display(), "dead letters pile up; replay or drop them");
         }
@@ -261,6 +272,14 @@ impl DeadLetters {
         Ok(())
     }
 
+    fn ids_in(&self, path: &Path) -> Result<HashSet<String>, DeadLetterError> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(path);
+        match known {
+            Some(known) if stamp(path) == Some(known.stamp) => Ok(known.ids),
+            _ => Ok(read(path)?.letters.into_iter().map(|(letter, _)| letter.id).collect()),
+        }
+    }
+
     fn files(&self) -> Result<Vec<PathBuf>, DeadLetterError> {
         let failed = |e| failed("read", &self.folder, &e);
         let mut paths = Vec::new();
@@ -337,6 +356,12 @@ fn file_name(sink: &str) -> String {
     sink.bytes()
         .map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") })
         .collect()
+}
+
+/// What changes whenever a file is written to.
+fn stamp(path: &Path) -> Option<(u64, Option<SystemTime>)> {
+    let facts = std::fs::metadata(path).ok()?;
+    Some((facts.len(), facts.modified().ok()))
 }
 
 fn seconds_now() -> u64 {

@@ -148,16 +148,9 @@ impl Engine {
             self.outboxes.iter_mut().for_each(|outbox| outbox.lanes.forget(ticket));
         }
         let deadline = Instant::now() + self.grace;
-        while self.outboxes.iter().any(Outbox::has_work) && Instant::now() < deadline {
-            self.collect()?;
-            self.hand_out(false);
-            let wake = self.next_wake().map_or(deadline, |wake| wake.min(deadline));
-            tokio::select! {
-                Some(done) = self.tasks.join_next(), if !self.tasks.is_empty() => self.take_in(done)?,
-                () = sleep_until(wake) => {}
-            }
+        if let Err(error) = self.drain(deadline).await {
+            tracing::error!(%error, "what waits is given up");
         }
-        self.collect()?;
         let undelivered = self.outboxes.iter().map(|outbox| outbox.lanes.waiting().changes).sum();
         self.abandon().await;
         let closing = self.outboxes.iter().map(|outbox| timeout(CLOSE_LIMIT, outbox.sink.close()));
@@ -173,6 +166,20 @@ impl Engine {
         // A later run begins anew.
         self.source = None;
         Ok(End { safe, undelivered })
+    }
+
+    /// Delivers what waits.
+    async fn drain(&mut self, deadline: Instant) -> Result<(), StreamError> {
+        while self.outboxes.iter().any(Outbox::has_work) && Instant::now() < deadline {
+            self.collect()?;
+            self.hand_out(false);
+            let wake = self.next_wake().map_or(deadline, |wake| wake.min(deadline));
+            tokio::select! {
+                Some(done) = self.tasks.join_next(), if !self.tasks.is_empty() => self.take_in(done)?,
+                () = sleep_until(wake) => {}
+            }
+        }
+        self.collect()
     }
 
     /// Everything is delivered, and nothing more comes.

@@ -253,7 +253,7 @@ impl Service {
         loop {
             let phase = self.phase.clone();
             let waiting = move |why: &str| {
-                tracing::warn!(why, "waiting for a primary to read from");
+                tracing::info!(why, "waiting for a primary to read from");
                 phase.send_replace(Phase::Waiting { why: why.to_owned() });
             };
             let (node, info) = tokio::select! {

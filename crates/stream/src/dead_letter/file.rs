@@ -1,7 +1,7 @@
 //! One file: whole lines, of which only the last can be cut short.
 
-use std::fs::OpenOptions;
-use std::io::{self, Seek, SeekFrom, Write};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use super::{DeadLetterError, LetterForm, Line, failed, shown};
@@ -47,7 +47,7 @@ pub(super) fn extend(path: &Path, lines: &[u8]) -> io::Result<u64> {
     let new = !path.exists();
     let options = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
     let mut file = options?;
-    let end = whole_lines(path)?;
+    let end = whole_lines(&mut file, path)?;
     file.set_len(end)?;
     file.seek(SeekFrom::Start(end))?;
     file.write_all(lines)?;
@@ -58,12 +58,19 @@ pub(super) fn extend(path: &Path, lines: &[u8]) -> io::Result<u64> {
     Ok(end + length(lines))
 }
 
-fn whole_lines(path: &Path) -> io::Result<u64> {
+/// How long the file is without half a line at its end.
+fn whole_lines(file: &mut File, path: &Path) -> io::Result<u64> {
+    let size = file.metadata()?.len();
+    let Some(before_last) = size.checked_sub(1) else { return Ok(0) };
+    file.seek(SeekFrom::Start(before_last))?;
+    let mut last = [0];
+    file.read_exact(&mut last)?;
+    if last == *b"\n" {
+        return Ok(size);
+    }
     let bytes = std::fs::read(path)?;
-    Ok(bytes
-        .iter()
-        .rposition(|byte| *byte == b'\n')
-        .map_or(0, |at| length(bytes.get(..=at).unwrap_or_default())))
+    let end = bytes.iter().rposition(|byte| *byte == b'\n');
+    Ok(end.map_or(0, |at| length(bytes.get(..=at).unwrap_or_default())))
 }
 
 /// Writes the file anew where much of it is not needed any more.

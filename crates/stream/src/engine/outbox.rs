@@ -153,6 +153,7 @@ impl Outbox {
                 if let (Some(found), Some(expected)) = (position, self.taken)
                     && found < expected
                 {
+                    self.state = State::Closed { until: None };
                     let sink = self.name.to_string();
                     return Err(StreamError::SinkWentBack { sink, found, expected });
                 }

@@ -1,6 +1,5 @@
 //! Looks at the slot now and then, before the log it holds back fills the server's disk.
 
-use std::convert::Infallible;
 use std::time::Duration;
 
 use herdsman_node::{Conninfo, Tls};
@@ -10,18 +9,29 @@ use super::ServiceError;
 use crate::config::StreamConfig;
 use crate::guard::{GuardVerdict, LagGuard};
 
-const PAUSE: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_secs(5);
 const LIMIT: Duration = Duration::from_secs(10);
 
+/// Why the stream has to stop.
+pub(super) enum Stop {
+    /// And nothing else.
+    Pause(String),
+    /// And the slot has to go: the server's disk before the stream, because the configuration says so.
+    DropSlot(String),
+}
+
 /// Looks until there is a reason to stop, which it returns.
-pub(super) async fn run(info: &Conninfo, tls: &Tls, config: &StreamConfig) -> ServiceError {
+pub(super) async fn run(info: &Conninfo, tls: &Tls, config: &StreamConfig) -> Stop {
     let mut guard = LagGuard::default();
     loop {
         tokio::time::sleep(PAUSE).await;
         match look(info, tls, config, &mut guard).await {
-            Ok(never) => match never {},
-            Err(None) => {}
-            Err(Some(stop)) => return stop,
+            // A server that cannot be asked now is asked again; the stream itself finds out what is wrong.
+            Err(problem) => tracing::debug!(%problem, "the lag guard could not look"),
+            Ok(GuardVerdict::Fine) => {}
+            Ok(GuardVerdict::Warn(text)) => tracing::warn!("{text}"),
+            Ok(GuardVerdict::Pause(text)) => return Stop::Pause(text),
+            Ok(GuardVerdict::DropSlot(text)) => return Stop::DropSlot(text),
         }
     }
 }
@@ -31,51 +41,45 @@ async fn look(
     tls: &Tls,
     config: &StreamConfig,
     guard: &mut LagGuard,
-) -> Result<Infallible, Option<ServiceError>> {
-    // A server that cannot be asked now is asked again; the stream itself finds out what is wrong.
-    let unasked = |error: WalError| {
-        tracing::debug!(problem = %error, "the lag guard could not look");
-        None
+) -> Result<GuardVerdict, WalError> {
+    let session = Session::connect(info, tls, LIMIT).await?;
+    let Some(found) = slot::inspect(&session, &config.slot).await? else {
+        return Ok(GuardVerdict::Fine);
     };
-    let session = Session::connect(info, tls, LIMIT).await.map_err(unasked)?;
-    let found = slot::inspect(&session, &config.slot).await.map_err(unasked)?;
-    let Some(found) = found else { return Err(None) };
-    let verdict =
-        guard.judge(&config.lag_guard, found.retained().unwrap_or(0), found.safe_wal_size);
-    match verdict {
-        GuardVerdict::Fine => Err(None),
-        GuardVerdict::Warn(text) => {
-            tracing::warn!("{text}");
-            Err(None)
+    let retained = found.retained().unwrap_or(0);
+    Ok(guard.judge(&config.lag_guard, retained, found.safe_wal_size))
+}
+
+/// What became of the stop, once our own reading has let go of the slot.
+pub(super) async fn carry_out(
+    stop: Stop,
+    info: &Conninfo,
+    tls: &Tls,
+    config: &StreamConfig,
+) -> ServiceError {
+    let text = match stop {
+        Stop::Pause(text) => return ServiceError::Guard(text),
+        Stop::DropSlot(text) => text,
+    };
+    match drop_slot(info, tls, config).await {
+        Ok(()) => ServiceError::Guard(format!("{text}; the slot was dropped")),
+        Err(error) => {
+            ServiceError::Guard(format!("{text}; the slot could not be dropped: {error}"))
         }
-        GuardVerdict::Pause(text) => Err(Some(ServiceError::Guard(text))),
-        GuardVerdict::DropSlot(text) => Err(drop_it(&session, config, text).await),
     }
 }
 
-/// The server's disk before the stream, because the configuration says so.
-async fn drop_it(session: &Session, config: &StreamConfig, text: String) -> Option<ServiceError> {
-    // Our own reading has to let go of it first: ending its process does that.
-    let end = "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = $1 AND active";
-    let name = config.slot.as_str();
-    if let Err(error) = session.rows("end the slot's reader", end, &[&name]).await {
-        tracing::error!(problem = %error, "the slot cannot be freed to be dropped");
-    }
-    for _ in 0..20 {
-        match slot::drop(session, &config.slot).await {
-            Ok(()) => return Some(ServiceError::Guard(format!("{text}; the slot was dropped"))),
-            Err(WalError::SlotActive { .. }) => {
+async fn drop_slot(info: &Conninfo, tls: &Tls, config: &StreamConfig) -> Result<(), WalError> {
+    let session = Session::connect(info, tls, LIMIT).await?;
+    let mut tries = 0;
+    loop {
+        match slot::drop(&session, &config.slot).await {
+            // The server needs a moment to see that its reader is gone.
+            Err(WalError::SlotActive { .. }) if tries < 50 => {
+                tries += 1;
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
-            Err(error) => {
-                tracing::error!(problem = %error, "the slot could not be dropped");
-                return None;
-            }
+            outcome => return outcome,
         }
     }
-    tracing::error!(
-        slot = name,
-        "the slot stays in use and could not be dropped; it is tried again"
-    );
-    None
 }

@@ -87,6 +87,7 @@ impl Service {
             from,
             options: StreamOptions {
                 spill_folder: Some(self.config.state.clone()),
+                local_only: !self.config.foreign_origins,
                 ..StreamOptions::default()
             },
         };
@@ -115,7 +116,10 @@ impl Service {
                 outcome.map(Ended::Shutdown).map_err(ServiceError::from)
             }
             to = self.herd.moved_from(node) => Ok(Ended::Moved(to)),
-            stopped = guarding => Err(stopped),
+            reason = guarding => {
+                live.into_live().into_stream().close().await;
+                return Err(guard::carry_out(reason, info, tls, &self.config).await);
+            }
         };
         drop(stop);
         // Where to go on from, should it be another server: what is saved, at least.
@@ -129,7 +133,7 @@ impl Service {
                 given: given.max(handled).max(before),
             });
         }
-        if matches!(outcome, Ok(Ended::Shutdown(_)) | Err(ServiceError::Guard(_))) {
+        if matches!(outcome, Ok(Ended::Shutdown(_))) {
             live.into_live().into_stream().close().await;
         }
         outcome

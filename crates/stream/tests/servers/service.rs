@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use herdsman_node::{Conninfo, NodeName};
 use herdsman_sandbox::{Sandbox, on_each_version};
-use herdsman_stream::config::{LostSlot, SnapshotMode};
+use herdsman_stream::config::{GuardAction, LagGuardConfig, LostSlot, SnapshotMode};
 use herdsman_stream::engine::End;
 use herdsman_stream::service::{Service, ServiceError, Setup};
 use herdsman_stream::{Batch, DeliveryError, Sink, StreamConfig};
@@ -76,6 +76,16 @@ impl Sink for Copy {
             }
         }
         Ok(())
+    }
+}
+
+/// Never takes anything.
+struct Stuck;
+
+#[async_trait]
+impl Sink for Stuck {
+    async fn deliver(&self, _: &Batch) -> Result<(), DeliveryError> {
+        std::future::pending().await
     }
 }
 
@@ -253,6 +263,29 @@ on_each_version! {
         assert_eq!(*copy.rows.lock().unwrap(), expected);
         stop.cancel();
         task.await.unwrap().unwrap();
+    }
+
+    async fn the_lag_guard_acts_before_the_log_fills_the_disk_as_far_as_it_may(version: u32) {
+        for (action, slots) in [(GuardAction::Pause, 1), (GuardAction::DropSlot, 0)] {
+            let sandbox = Sandbox::builder().pg_version(version).start().await.unwrap();
+            let state = tempfile::tempdir().unwrap();
+            sql(&sandbox, "n1", "CREATE TABLE t (id int PRIMARY KEY, v text)").await;
+            let lag_guard = LagGuardConfig { warn_bytes: 1 << 10, limit_bytes: 1 << 20, action };
+            let setup = Setup {
+                config: StreamConfig { lag_guard, ..config(state.path()) },
+                nodes: nodes(&sandbox, &["n1"]),
+                watch: None,
+                sinks: vec![("stuck".to_owned(), Arc::new(Stuck) as Arc<dyn Sink>)],
+            };
+            let task = tokio::spawn(Service::new(setup).unwrap().run(CancellationToken::new()));
+            wait_for_slot(&sandbox).await;
+            sql(&sandbox, "n1", "INSERT INTO t SELECT i, repeat('x', 1000) FROM generate_series(1, 5000) i").await;
+            let ended = tokio::time::timeout(Duration::from_secs(60), task).await.unwrap().unwrap();
+            assert!(matches!(ended, Err(ServiceError::Guard(_))), "{ended:?}");
+            let client = sandbox.sql("n1", "postgres").await.unwrap();
+            let count = "SELECT count(*) FROM pg_replication_slots";
+            assert_eq!(client.query_one(count, &[]).await.unwrap().get::<_, i64>(0), slots);
+        }
     }
 
     async fn an_interrupted_snapshot_goes_on_and_ends_right(version: u32) {

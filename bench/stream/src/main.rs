@@ -85,7 +85,7 @@ async fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Nobody may be there to read it.
-            let _ = writeln!(stderr(), "{error}");
+            let _unread = writeln!(stderr(), "{error}");
             ExitCode::FAILURE
         }
     }

@@ -86,7 +86,9 @@ pub mod private {
         column: &str,
     ) -> Result<T, RowError> {
         match row.get(column) {
-            Err(RowError::NoColumn { .. } | RowError::Unchanged { .. }) => Ok(T::default()),
+            Err(
+                RowError::NoColumn { .. } | RowError::OnlyKey { .. } | RowError::Unchanged { .. },
+            ) => Ok(T::default()),
             told => told,
         }
     }

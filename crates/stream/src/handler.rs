@@ -97,6 +97,7 @@ pub struct HandlerFn<F>(F);
 /// #[change(table = "public.users")]
 /// struct User {
 ///     id: i64,
+///     #[change(default)] // a row that is gone tells its key only
 ///     name: String,
 /// }
 ///
@@ -170,7 +171,8 @@ impl Handlers {
     }
 
     /// Adds a handler for the rows of one table, read as `T`: the row as it is now, or as it was where it is gone. A row
-    /// that cannot be read as `T` is a failure. For changes of no single row, use [`Handlers::table`].
+    /// that cannot be read as `T` is a failure: of a row that is gone only the key is told, so mark the other fields with
+    /// `#[change(default)]`, or set `REPLICA IDENTITY FULL` on the table. For changes of no single row, use [`Handlers::table`].
     #[must_use]
     pub fn table_of<T, F, Fut>(self, handle: F) -> Self
     where

@@ -41,6 +41,16 @@ pub enum RowError {
         /// The column.
         column: String,
     },
+    /// Of this row the change tells the key only, as with every row that is deleted.
+    #[error(
+        "the change does not tell `{table}.{column}`: of a row as it was only the key is sent; set REPLICA IDENTITY FULL, or do without (`#[change(default)]`)"
+    )]
+    OnlyKey {
+        /// The table.
+        table: String,
+        /// The column.
+        column: String,
+    },
     /// The change does not tell the value.
     #[error(
         "`{table}.{column}` is large, was not changed, and so was not sent; set REPLICA IDENTITY FULL, or look it up by key"
@@ -193,7 +203,8 @@ impl<'a> Row<'a> {
         match self.field(name) {
             Some(Field::Null) => T::from_null()
                 .ok_or_else(|| RowError::Null { table: table(), column: name.to_owned() }),
-            None | Some(Field::Unchanged) => {
+            None => Err(RowError::OnlyKey { table: table(), column: name.to_owned() }),
+            Some(Field::Unchanged) => {
                 Err(RowError::Unchanged { table: table(), column: name.to_owned() })
             }
             Some(Field::Binary(_)) => Err(wrong("it was sent in binary form".to_owned())),

@@ -32,6 +32,12 @@ const TABLES: &str = "
     CREATE TABLE journal (worker int, n int);
     ALTER TABLE journal REPLICA IDENTITY FULL";
 
+/// A server that keeps its log for as long as it takes.
+async fn unbounded(version: u32) -> Sandbox {
+    let builder = Sandbox::builder().pg_version(version).setting("max_slot_wal_keep_size", "-1");
+    builder.start().await.unwrap()
+}
+
 fn host(sandbox: &Sandbox) -> BTreeMap<String, String> {
     sandbox.conninfo("n1", "postgres").unwrap()
 }
@@ -129,7 +135,7 @@ async fn rows(sandbox: &Sandbox) -> Vec<(String, i64)> {
 
 on_each_version! {
     async fn whatever_is_killed_no_change_is_missing_and_none_is_applied_twice(version: u32) {
-        let source = Arc::new(Sandbox::builder().pg_version(version).start().await.unwrap());
+        let source = Arc::new(unbounded(version).await);
         let target = Sandbox::builder().pg_version(version).start().await.unwrap();
         for sandbox in [&*source, &target] {
             sandbox.sql("n1", "postgres").await.unwrap().batch_execute(TABLES).await.unwrap();
@@ -203,7 +209,7 @@ fn peak_memory(program: &Child) -> u64 {
 
 on_each_version! {
     async fn a_transaction_larger_than_memory_allows_takes_no_more_of_it(version: u32) {
-        let source = Sandbox::builder().pg_version(version).start().await.unwrap();
+        let source = unbounded(version).await;
         let client = source.sql("n1", "postgres").await.unwrap();
         client.batch_execute("CREATE TABLE big (id int PRIMARY KEY, v text)").await.unwrap();
         let folder = tempfile::tempdir().unwrap();

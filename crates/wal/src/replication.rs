@@ -2,8 +2,8 @@
 
 mod copy;
 mod feedback;
+mod starting;
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -18,7 +18,7 @@ pub use feedback::Feedback;
 pub(crate) use feedback::Sender;
 
 use crate::stream::{Start, Stream};
-use crate::{PublicationName, SlotName, WalError, pinned, quote_identifier};
+use crate::{SlotName, WalError, pinned, quote_identifier};
 
 /// A connection in replication mode, waiting for a command.
 #[derive(Debug)]
@@ -229,7 +229,7 @@ impl Replication {
             let set = format!("SET logical_decoding_work_mem = '{}kB'", (bytes >> 10).max(64));
             self.query("set the memory for decoding", &set).await?;
         }
-        let command = start_command(&start, self.server_version());
+        let command = starting::command(&start, self.server_version());
         self.send(&command, "start streaming").await?;
         let answer = async {
             loop {
@@ -247,7 +247,7 @@ impl Replication {
             Err(error) => Err(self.lost(&error)),
             Ok(Some(said)) => Err(self.not_started(&start.slot, said)),
             Ok(None) => {
-                let pause = status_interval(timeout.as_deref());
+                let pause = starting::status_interval(timeout.as_deref());
                 Ok(Stream::new(self.connection, self.endpoint, &identity, &start, pause))
             }
         }
@@ -342,98 +342,4 @@ fn texts(row: &DataRowBody) -> std::io::Result<Vec<Option<String>>> {
                 .map(|b| String::from_utf8_lossy(b).into_owned()))
         })
         .collect()
-}
-
-/// `START_REPLICATION …` with what this server's version understands.
-fn start_command(start: &Start, version: u32) -> String {
-    let options = &start.options;
-    let protocol = match version {
-        160_000.. => 4,
-        150_000.. => 3,
-        140_000.. => 2,
-        _ => 1,
-    };
-    let names: Vec<_> = start
-        .publications
-        .iter()
-        .map(|name: &PublicationName| quote_identifier(name.as_str()))
-        .collect();
-    let mut pairs =
-        vec![("proto_version", protocol.to_string()), ("publication_names", names.join(","))];
-    let mut on = |wanted: bool, since: u32, name| {
-        if wanted && version >= since {
-            pairs.push((name, "on".to_owned()));
-        }
-    };
-    on(options.streaming, 140_000, "streaming");
-    on(options.messages, 140_000, "messages");
-    on(options.binary, 140_000, "binary");
-    on(options.two_phase, 150_000, "two_phase");
-    if options.local_only && version >= 160_000 {
-        pairs.push(("origin", "none".to_owned()));
-    }
-    let pairs: Vec<_> = pairs
-        .iter()
-        // Replication commands know no other way to quote: a backslash is only itself.
-        .map(|(name, value)| format!("{name} '{}'", value.replace('\'', "''")))
-        .collect();
-    let slot = quote_identifier(start.slot.as_str());
-    format!("START_REPLICATION SLOT {slot} LOGICAL {} ({})", start.from, pairs.join(", "))
-}
-
-/// How often the server hears from us though nothing moves: well within the time it waits for that.
-fn status_interval(wal_sender_timeout: Option<&str>) -> Duration {
-    const LONGEST: Duration = Duration::from_secs(10);
-    let units = HashMap::from([
-        ("ms", 1),
-        ("s", 1000),
-        ("min", 60_000),
-        ("h", 3_600_000),
-        ("d", 86_400_000),
-    ]);
-    let parsed = wal_sender_timeout.and_then(|text| {
-        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-        let (number, unit) = text.split_at_checked(digits)?;
-        Some(number.parse::<u64>().ok()? * units.get(unit)?)
-    });
-    match parsed {
-        // Zero: it waits for ever.
-        None | Some(0) => LONGEST,
-        Some(millis) => Duration::from_millis(millis / 3).clamp(Duration::from_millis(50), LONGEST),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::stream::StreamOptions;
-
-    #[test]
-    fn the_start_command_quotes_every_name_and_asks_only_for_what_the_version_has() {
-        let start = Start {
-            slot: SlotName::new("s").unwrap(),
-            publications: ["Mixed\"Case", "it's", "a,b\\c"]
-                .map(|name| PublicationName::new(name).unwrap())
-                .to_vec(),
-            from: Lsn(0x1_0000_0002),
-            options: StreamOptions { local_only: true, ..StreamOptions::default() },
-        };
-        assert_eq!(
-            start_command(&start, 150_018),
-            "START_REPLICATION SLOT \"s\" LOGICAL 1/2 (proto_version '3', publication_names \
-             '\"Mixed\"\"Case\",\"it''s\",\"a,b\\c\"', streaming 'on', messages 'on')"
-        );
-        assert!(start_command(&start, 160_000).contains("proto_version '4'"));
-        assert!(start_command(&start, 180_000).ends_with("origin 'none')"));
-    }
-
-    #[test]
-    fn the_server_hears_from_us_well_within_its_timeout() {
-        let interval = |text| status_interval(Some(text));
-        assert_eq!(interval("1min"), Duration::from_secs(10));
-        assert_eq!(interval("3s"), Duration::from_secs(1));
-        assert_eq!(interval("0"), Duration::from_secs(10));
-        assert_eq!(interval("60ms"), Duration::from_millis(50));
-        assert_eq!(status_interval(None), Duration::from_secs(10));
-    }
 }

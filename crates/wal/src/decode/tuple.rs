@@ -55,16 +55,7 @@ impl<'a> Tuple<'a> {
     pub(crate) fn read(cursor: &mut Cursor<'a>) -> Result<Self, Malformed> {
         let count = cursor.u16()?;
         let from = cursor.rest();
-        for _ in 0..count {
-            match cursor.u8()? {
-                b'n' | b'u' => {}
-                b't' | b'b' => {
-                    let length = cursor.length()?;
-                    cursor.take(length)?;
-                }
-                _ => return Err(cursor.wrong("a column is of no known kind")),
-            }
-        }
+        check(cursor, count)?;
         let length = from.len() - cursor.rest().len();
         Ok(Self { count, bytes: from.get(..length).unwrap_or_default() })
     }
@@ -75,16 +66,7 @@ impl<'a> Tuple<'a> {
     /// [`Malformed`] where these are not the bytes of one row of `count` columns.
     pub fn from_bytes(count: u16, bytes: &'a [u8]) -> Result<Self, Malformed> {
         let mut cursor = Cursor::new(b'N', bytes);
-        for _ in 0..count {
-            match cursor.u8()? {
-                b'n' | b'u' => {}
-                b't' | b'b' => {
-                    let length = cursor.length()?;
-                    cursor.take(length)?;
-                }
-                _ => return Err(cursor.wrong("a column is of no known kind")),
-            }
-        }
+        check(&mut cursor, count)?;
         cursor.end()?;
         Ok(Self { count, bytes })
     }
@@ -129,6 +111,22 @@ impl<'a> Tuple<'a> {
     pub fn iter(&self) -> Fields<'a> {
         Fields { left: self.count, rest: self.bytes }
     }
+}
+
+/// Walks the columns of one row.
+#[inline]
+fn check(cursor: &mut Cursor<'_>, count: u16) -> Result<(), Malformed> {
+    for _ in 0..count {
+        match cursor.u8()? {
+            b'n' | b'u' => {}
+            b't' | b'b' => {
+                let length = cursor.length()?;
+                cursor.take(length)?;
+            }
+            _ => return Err(cursor.wrong("a column is of no known kind")),
+        }
+    }
+    Ok(())
 }
 
 impl<'a> IntoIterator for Tuple<'a> {

@@ -272,7 +272,7 @@ impl Engine {
             Done::Delivered { sink, result: Err(DeliveryError::Unavailable(error)), .. }
                 if error.ends_the_stream() =>
             {
-                let sink = self.outboxes.get(sink).map(|outbox| outbox.name.to_string());
+                let sink = self.outboxes.get_mut(sink).map(Outbox::leave);
                 return Err(StreamError::ReaderLeft { sink: sink.unwrap_or_default() });
             }
             Done::Delivered { sink, id, batch, result } => match self.outboxes.get_mut(sink) {

@@ -46,6 +46,8 @@ enum State {
     },
     Opening,
     Open,
+    /// For good.
+    Left,
 }
 
 impl Outbox {
@@ -90,15 +92,22 @@ impl Outbox {
         self.has.is_none_or(|has| !lanes::has(has, change))
     }
 
+    /// Whether something waits that is worth waiting for.
     pub(super) fn has_work(&self) -> bool {
-        self.lanes.waiting().changes > 0
+        self.state != State::Left && self.lanes.waiting().changes > 0
+    }
+
+    /// Nobody is there any more who would take anything: what waits is not waited for. Tells the sink's name.
+    pub(super) fn leave(&mut self) -> String {
+        self.state = State::Left;
+        self.name.to_string()
     }
 
     /// Gives the sink whatever it may have now.
     pub(super) fn hand_out(&mut self, now: Instant, limits: Limits, tasks: &mut JoinSet<Done>) {
         self.keep_letters(now, tasks);
         match self.state {
-            State::Opening => return,
+            State::Opening | State::Left => return,
             State::Closed { until } => {
                 if self.lanes.in_flight() == 0 && until.is_none_or(|until| until <= now) {
                     self.state = State::Opening;
@@ -240,7 +249,7 @@ impl Outbox {
 
     pub(super) fn next_wake(&self, now: Instant) -> Option<Instant> {
         let lanes = match self.state {
-            State::Opening => None,
+            State::Opening | State::Left => None,
             State::Closed { until } => until,
             State::Open => self.lanes.next_wake(now),
         };

@@ -64,6 +64,20 @@ async fn an_engine_may_be_closed_without_a_connection() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_sink_whose_reader_has_left_is_not_waited_for() {
+    let server = server(&[1]);
+    let sink = Recorder::new(Order::Total);
+    sink.answer(|_, _| Answer::Unavailable);
+    let mut engine = Engine::new(parts(&[("sink", &sink)]));
+    run_until_break(&mut engine, &server, 3).await;
+    let began = Instant::now();
+    engine.outboxes[0].leave();
+    let end = engine.close().await.unwrap();
+    assert_eq!(end, End { safe: Lsn(0), undelivered: 1 });
+    assert_eq!(began.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_run_that_is_dropped_can_be_followed_by_another() {
     let server = server(&[2, 2]);
     let sink = Recorder::new(Order::PerKey { parallel: 2 });

@@ -33,7 +33,8 @@ pub struct Column {
     pub type_modifier: i32,
     /// Whether it belongs to the replica identity. Under [`ReplicaIdentity::Full`] every column does.
     pub key: bool,
-    /// Whether it belongs to the primary key, where that is known: from the replica identity, or from the catalogue.
+    /// Whether it belongs to the primary key, where that is known – from the replica identity, or from the catalogue – and
+    /// every change tells it: not under [`ReplicaIdentity::Index`], where rows go by the index's columns.
     pub primary: bool,
 }
 

@@ -322,7 +322,8 @@ impl Stream {
         if let Some(catalogue) = &mut self.catalogue {
             let types: Vec<u32> = columns.iter().map(|column| column.type_oid).collect();
             catalogue.learn(&mut self.state.types, &types).await;
-            if !matches!(body.identity, b'd') {
+            // With an index as identity, a row that goes tells the index's columns: only those name it throughout.
+            if matches!(body.identity, b'f' | b'n') {
                 primary = catalogue.primary_key(body.oid).await;
             }
         }

@@ -85,7 +85,7 @@ const COLUMNS: &str = "
     SELECT a.attname::text, a.atttypid, a.atttypmod, pg_catalog.format_type(a.atttypid, a.atttypmod),
            coalesce(bool_or((i.indisreplident AND c.relreplident = 'i')
                             OR (i.indisprimary AND i.indimmediate AND c.relreplident = 'd')), false),
-           coalesce(bool_or(i.indisprimary), false), a.attgenerated::text
+           coalesce(bool_or(i.indisprimary AND c.relreplident <> 'i'), false), a.attgenerated::text
     FROM pg_catalog.pg_attribute a
     JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
     LEFT JOIN (pg_catalog.pg_index i

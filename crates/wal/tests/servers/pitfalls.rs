@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use herdsman_node::Lsn;
+use herdsman_node::{Lsn, Tls};
 use herdsman_sandbox::on_each_version;
 use herdsman_wal::decode::Field;
-use herdsman_wal::{Body, Event, Kind, Progress, Stream, StreamOptions, WalError};
+use herdsman_wal::{Body, Catalogue, Event, Kind, Progress, Stream, StreamOptions, WalError, json};
 
-use crate::common::{LIMIT, STOP, connect, make_slot, sandbox, sql, start, stream, words};
+use crate::common::{
+    LIMIT, STOP, connect, conninfo, make_slot, sandbox, sql, start, stream, words,
+};
 
 /// The changes up to the message that ends all, as `look` sees them.
 async fn seen(
@@ -194,6 +196,24 @@ on_each_version! {
         };
         let expected = ["a insert 1 2", "g insert 1", "part insert 5", "a update 1 3", "a delete 1 3", "truncate 2 true"];
         assert_eq!(seen(&mut stream, look).await, expected);
+    }
+
+    async fn rows_of_a_table_with_an_index_as_identity_go_by_that_index_throughout(version: u32) {
+        let sandbox = sandbox(version).await;
+        sql(&sandbox, "CREATE TABLE t (id int PRIMARY KEY, code text NOT NULL UNIQUE, v int); \
+            ALTER TABLE t REPLICA IDENTITY USING INDEX t_code_key; CREATE PUBLICATION p FOR TABLE t").await;
+        make_slot(&sandbox).await;
+        sql(&sandbox, "INSERT INTO t VALUES (1, 'a', 0); UPDATE t SET v = 1; DELETE FROM t").await;
+        sql(&sandbox, STOP).await;
+        let info = conninfo(&sandbox);
+        let catalogue = Catalogue::new(info.clone(), Tls::new(&info).unwrap(), LIMIT);
+        let stream = stream(&sandbox, Lsn(0), StreamOptions::default()).await;
+        let look = |change: &herdsman_wal::ChangeRef<'_>| {
+            let mut key = Vec::new();
+            json::key(&change.key_row().unwrap(), &mut key);
+            String::from_utf8(key).unwrap()
+        };
+        assert_eq!(seen(&mut stream.with_catalogue(catalogue), look).await, [r#"{"code":"a"}"#; 3]);
     }
 
     async fn a_start_ahead_of_the_slot_silently_leaves_changes_out_so_positions_are_compared_first(version: u32) {

@@ -26,7 +26,7 @@ pub(crate) enum Client {
     HerdsmanV1,
     /// The same, transactions in progress as they come.
     Herdsman,
-    /// The same, with little memory on the server, so that large transactions come early.
+    /// Changes of transactions in progress, given out while those run, from a server with little memory for decoding.
     HerdsmanEager,
     /// As JSON lines.
     HerdsmanJson,
@@ -97,6 +97,7 @@ async fn herdsman(client: Client, conninfo: &str, slot: &str) -> Result<Found, B
         from: Lsn(0),
         options: StreamOptions {
             streaming: client != Client::HerdsmanV1,
+            early: client == Client::HerdsmanEager,
             decoding_memory: (client == Client::HerdsmanEager).then_some(4 << 20),
             ..StreamOptions::default()
         },
@@ -110,7 +111,7 @@ async fn herdsman(client: Client, conninfo: &str, slot: &str) -> Result<Found, B
     loop {
         match stream.next().await? {
             Event::Change(change) if change.kind() == Kind::Message => stopping = true,
-            Event::Change(change) => {
+            Event::Change(change) | Event::Early { change, .. } => {
                 if found.rows == 0 {
                     found.first = begin.elapsed().as_secs_f64();
                     found.first_at = now();
@@ -121,7 +122,7 @@ async fn herdsman(client: Client, conninfo: &str, slot: &str) -> Result<Found, B
                     None => look_at(&change),
                 }
             }
-            Event::Commit { end_lsn, .. } => {
+            Event::Commit { end_lsn, .. } | Event::EarlyCommit { end_lsn, .. } => {
                 feedback.handled(end_lsn);
                 if stopping {
                     found.total = begin.elapsed().as_secs_f64();

@@ -146,10 +146,10 @@ async fn rows(arguments: &Arguments, report: &mut Report) -> Result<(), BenchErr
 
 async fn live(arguments: &Arguments, report: &mut Report) -> Result<(), BenchError> {
     for round in 1..=arguments.rounds {
-        for client in [Client::HerdsmanV1, Client::Herdsman] {
+        for client in [Client::HerdsmanV1, Client::HerdsmanEager] {
             let name = name_of(&client).unwrap_or_default();
             let seconds = live::first_row(&name, arguments.rows, arguments.pg_version).await?;
-            let said = format!("first row {seconds:.3} s after the commit");
+            let said = format!("first row {seconds:.3} s after the beginning");
             writeln!(stderr(), "live round {round} {name}: {said}")?;
             report.add_live(&name, seconds);
         }

@@ -105,15 +105,15 @@ impl Source {
         Ok(())
     }
 
-    /// Writes all rows in one transaction and returns what `now` said when its commit was asked for.
+    /// Writes all rows in one transaction and returns what `now` said when it began.
     pub(crate) async fn write_slowly(&self, now: impl Fn() -> u64) -> Result<u64, BenchError> {
         let rows = self.rows;
+        let began = now();
         self.client.batch_execute("BEGIN").await?;
         self.client.batch_execute(&format!("{BIG} generate_series(1, {rows}) n")).await?;
-        let commit = now();
         self.client.batch_execute("COMMIT").await?;
         self.stop().await?;
-        Ok(commit)
+        Ok(began)
     }
 
     pub(crate) async fn wait_for_reader(&self, slot: &str) -> Result<(), BenchError> {

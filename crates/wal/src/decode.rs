@@ -33,6 +33,11 @@ pub struct Decoder {
 }
 
 impl Decoder {
+    /// For messages that stand within a streamed block.
+    pub(crate) fn within_a_block() -> Self {
+        Self { streaming: true }
+    }
+
     /// Decodes the message in `bytes`, all of them. The number beside it is the (sub)transaction that the message
     /// belongs to, where it stands within a streamed block.
     ///

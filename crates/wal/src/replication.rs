@@ -2,6 +2,7 @@
 
 mod copy;
 mod feedback;
+mod gathering;
 mod starting;
 
 use std::time::Duration;

@@ -68,6 +68,28 @@ pub enum Event<'a> {
         /// What it says.
         content: &'a [u8],
     },
+    /// A change of a transaction in progress, with [`StreamOptions::early`]: it may never be committed. Its
+    /// transaction's commit is not known yet, and 0.
+    Early {
+        /// The part of the transaction it belongs to; its own number where it has no parts.
+        subxid: u32,
+        /// The change. Its ordinal counts what may never happen as well.
+        change: ChangeRef<'a>,
+    },
+    /// A transaction in progress, or a part of it, never happened.
+    EarlyAbort {
+        /// The transaction.
+        xid: u32,
+        /// The part; `xid` for all of it.
+        subxid: u32,
+    },
+    /// A transaction in progress is committed, or prepared if it has a name: all of it has been yielded early.
+    EarlyCommit {
+        /// The transaction.
+        transaction: &'a Arc<Transaction>,
+        /// Where it ends.
+        end_lsn: Lsn,
+    },
     /// Everything committed before this position has been yielded.
     Idle {
         /// The position.
@@ -100,6 +122,9 @@ enum Next {
     Begin,
     /// A message at this place in the receive buffer, or in the buffer of the spool that is played back.
     Change(Place),
+    /// A change of this part of a transaction in progress.
+    Early(Place, u32),
+    EarlyCommit(Lsn),
     Commit(Lsn),
     Prepare(Lsn),
     /// A message outside of any transaction.
@@ -132,7 +157,7 @@ impl Stream {
             catalogue: None,
             pending: None,
             learning: None,
-            state: State::new(source, start.options.local_only),
+            state: State::new(source, start.options.local_only, start.options.early),
         }
     }
 
@@ -258,8 +283,15 @@ impl Stream {
                 self.state.put_back = Some((lsn, at));
                 Ok(Some(Next::Begin))
             }
-            state::Taken::Change => Ok(Some(self.change(place))),
+            state::Taken::Change => match (self.state.early_block(), within) {
+                (Some(xid), within) => {
+                    self.state.count();
+                    Ok(Some(Next::Early(place, within.unwrap_or(xid))))
+                }
+                (None, _) => Ok(Some(self.change(place))),
+            },
             state::Taken::Skipped => Ok(None),
+            state::Taken::EarlyCommit(end) => Ok(Some(Next::EarlyCommit(end))),
             state::Taken::Commit(end) => Ok(Some(Next::Commit(end))),
             state::Taken::Prepare(end) => Ok(Some(Next::Prepare(end))),
             state::Taken::Other => Ok(Some(Next::Other(place))),
@@ -315,7 +347,9 @@ impl Stream {
             lsn: place.lsn,
             source,
         };
-        let (_, message) = Decoder::default().decode(bytes).map_err(malformed)?;
+        let in_block = !place.spooled && self.state.early_block().is_some();
+        let mut decoder = if in_block { Decoder::within_a_block() } else { Decoder::default() };
+        let (_, message) = decoder.decode(bytes).map_err(malformed)?;
         let Message::Relation(body) = message else { return Ok(()) };
         let columns = body.columns().map_err(malformed)?;
         let mut primary = Vec::new();
@@ -331,7 +365,12 @@ impl Stream {
     }
 
     fn event(&self, next: Next) -> Result<Event<'_>, WalError> {
+        let early = if let Next::Early(_, subxid) = next { Some(subxid) } else { None };
         let place = match next {
+            Next::Early(place, _) => place,
+            Next::EarlyCommit(end_lsn) => {
+                return Ok(Event::EarlyCommit { transaction: self.transaction()?, end_lsn });
+            }
             Next::Idle(wal_end) => return Ok(Event::Idle { wal_end }),
             Next::Change(place) | Next::Other(place) => place,
             Next::Begin => return self.transaction().map(Event::Begin),
@@ -351,10 +390,16 @@ impl Stream {
         } else {
             self.reader.bytes(&place.at)
         };
-        let (_, message) = Decoder::default().decode(bytes).map_err(|source| {
-            WalError::Malformed { endpoint: self.endpoint.clone(), lsn: place.lsn, source }
-        })?;
+        let malformed = |source| WalError::Malformed {
+            endpoint: self.endpoint.clone(),
+            lsn: place.lsn,
+            source,
+        };
+        let mut decoder =
+            if early.is_some() { Decoder::within_a_block() } else { Decoder::default() };
+        let (_, message) = decoder.decode(bytes).map_err(malformed)?;
         match message {
+            Message::StreamAbort { xid, subxid } => Ok(Event::EarlyAbort { xid, subxid }),
             Message::CommitPrepared { gid, end_lsn, .. } => {
                 Ok(Event::CommitPrepared { gid, end_lsn })
             }
@@ -366,7 +411,11 @@ impl Stream {
             }
             message => {
                 let change = self.state.change(message, place.lsn);
-                change.map(Event::Change).ok_or_else(|| self.nothing_begun())
+                let event = change.map(|change| match early {
+                    Some(subxid) => Event::Early { subxid, change },
+                    None => Event::Change(change),
+                });
+                event.ok_or_else(|| self.nothing_begun())
             }
         }
     }

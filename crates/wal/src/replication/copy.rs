@@ -8,6 +8,9 @@ use herdsman_node::Lsn;
 use herdsman_node::raw::{RawConnection, RawStream, ServerMessage};
 use postgres_protocol::message::backend::Message;
 use tokio::io::{AsyncReadExt, ReadHalf};
+use tokio::time::Instant;
+
+use super::gathering::Gathering;
 
 /// What the server answers to the command that starts a stream.
 pub(super) enum Answer {
@@ -75,6 +78,7 @@ pub(crate) struct CopyReader {
     buffer: Vec<u8>,
     /// What of the buffer has been received and not been given out.
     filled: Range<usize>,
+    gathering: Gathering,
 }
 
 /// What the buffer begins with and comes back to: 256 KiB hold what one visit to the socket brings.
@@ -90,7 +94,7 @@ impl CopyReader {
         if let Some(front) = buffer.get_mut(..received.len()) {
             front.copy_from_slice(received);
         }
-        Self { stream, buffer, filled: 0..received.len() }
+        Self { stream, buffer, filled: 0..received.len(), gathering: Gathering::default() }
     }
 
     /// The bytes of a frame given out last.
@@ -159,12 +163,14 @@ impl CopyReader {
 
     /// Waits for bytes from the server.
     async fn receive(&mut self) -> io::Result<()> {
+        self.gathering.wait().await;
         self.make_room();
         let free = self.buffer.get_mut(self.filled.end..).unwrap_or_default();
         match self.stream.read(free).await? {
             0 => Err(io::ErrorKind::UnexpectedEof.into()),
             count => {
                 self.filled.end += count;
+                self.gathering.received(count, Instant::now());
                 Ok(())
             }
         }

@@ -26,6 +26,9 @@ pub struct StreamOptions {
     /// Whether large transactions are sent while they run (PostgreSQL 14 and later). Without it the server keeps them
     /// on its own disk until they are committed.
     pub streaming: bool,
+    /// Whether the changes of such transactions are yielded while they run, as [`Event::Early`](crate::Event::Early),
+    /// instead of being kept until they are committed. For who can undo what never happened.
+    pub early: bool,
     /// Whether prepared transactions are sent when they are prepared; the slot must have been made for that.
     pub two_phase: bool,
     /// Whether logical messages are sent (14 and later).
@@ -48,6 +51,7 @@ impl Default for StreamOptions {
     fn default() -> Self {
         Self {
             streaming: true,
+            early: false,
             two_phase: false,
             messages: true,
             binary: false,

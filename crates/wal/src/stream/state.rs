@@ -40,8 +40,21 @@ pub(super) struct State {
     pub(super) ended_transaction: bool,
     /// Changes of the transaction so far.
     count: u64,
+    /// Transactions in progress, where they are yielded while they run.
+    early: Option<HashMap<u32, Early>>,
+    /// The one whose block is open.
+    block: Option<u32>,
     /// A frame that was looked at and not used.
     pub(super) put_back: Option<(Lsn, Range<usize>)>,
+}
+
+/// A transaction that is yielded while it runs.
+#[derive(Debug, Default)]
+struct Early {
+    transaction: Transaction,
+    /// Tables as it describes them. They count for others once it is committed.
+    relations: HashMap<u32, Arc<Relation>>,
+    count: u64,
 }
 
 /// What a message means.
@@ -54,6 +67,7 @@ pub(super) enum Taken {
     /// A change that is left out.
     Skipped,
     Commit(Lsn),
+    EarlyCommit(Lsn),
     Prepare(Lsn),
     Other,
     Relation,
@@ -61,7 +75,7 @@ pub(super) enum Taken {
 }
 
 impl State {
-    pub(super) fn new(source: Source, local_only: bool) -> Self {
+    pub(super) fn new(source: Source, local_only: bool, early: bool) -> Self {
         Self {
             source: Arc::new(source),
             types: TypeBook::default(),
@@ -74,6 +88,8 @@ impl State {
             transaction: None,
             ended_transaction: false,
             count: 0,
+            early: early.then(HashMap::new),
+            block: None,
             put_back: None,
         }
     }
@@ -120,18 +136,40 @@ impl State {
                 if self.transaction.is_some() {
                     return Taken::Strange("a block begins within a transaction".to_owned());
                 }
-                spools.open(xid, first, lsn);
+                if self.early.is_some() {
+                    self.open_early(xid, first, lsn);
+                } else {
+                    spools.open(xid, first, lsn);
+                }
+                Taken::Nothing
+            }
+            Message::StreamStop => {
+                self.close_early();
                 Taken::Nothing
             }
             Message::StreamCommit { xid, commit_lsn, end_lsn, commit_time } => {
+                let commit = (commit_lsn, Timestamp(commit_time), None);
+                if self.end_early(xid, commit) {
+                    return Taken::EarlyCommit(end_lsn);
+                }
                 spools.play(xid, commit_lsn, end_lsn, Timestamp(commit_time), None);
                 Taken::Nothing
             }
             Message::StreamPrepare { prepare_lsn, end_lsn, prepare_time, xid, gid } => {
+                let prepare = (prepare_lsn, Timestamp(prepare_time), Some(gid));
+                if self.end_early(xid, prepare) {
+                    return Taken::EarlyCommit(end_lsn);
+                }
                 spools.play(xid, prepare_lsn, end_lsn, Timestamp(prepare_time), Some(gid));
                 Taken::Nothing
             }
             Message::StreamAbort { xid, subxid } => {
+                if let Some(early) = &mut self.early {
+                    if xid == subxid {
+                        early.remove(&xid);
+                    }
+                    return Taken::Other;
+                }
                 spools.abort(xid, subxid);
                 Taken::Nothing
             }
@@ -181,7 +219,13 @@ impl State {
                 });
                 return Taken::Nothing;
             }
-            Message::Origin { .. } => return Taken::Nothing,
+            Message::Origin { name, .. } => {
+                if let Some(early) = self.open_block() {
+                    early.transaction.origin = Some(name.into());
+                    self.transaction = Some(Arc::new(early.transaction.clone()));
+                }
+                return Taken::Nothing;
+            }
             _ => {}
         }
         let Some(transaction) = &self.transaction else {
@@ -196,7 +240,7 @@ impl State {
             | Message::Delete { relation, .. } => self.use_relation(relation),
             Message::Truncate(truncated) => {
                 self.truncated.clear();
-                let found = truncated.relations().map(|oid| self.relations.get(&oid).cloned());
+                let found = truncated.relations().map(|oid| self.find(oid).cloned());
                 let found: Option<Vec<_>> = found.collect();
                 found.is_some_and(|found| {
                     self.truncated = found;
@@ -213,12 +257,69 @@ impl State {
         }
     }
 
+    /// The transaction in progress whose block is open.
+    pub(super) fn early_block(&self) -> Option<u32> {
+        self.block
+    }
+
+    fn open_block(&mut self) -> Option<&mut Early> {
+        self.early.as_mut()?.get_mut(&self.block?)
+    }
+
+    fn open_early(&mut self, xid: u32, first: bool, lsn: Lsn) {
+        let Some(all) = &mut self.early else { return };
+        if first {
+            all.remove(&xid);
+        }
+        let begun = || Early {
+            transaction: Transaction { xid, begin_lsn: lsn, ..Transaction::default() },
+            ..Early::default()
+        };
+        let early = all.entry(xid).or_insert_with(begun);
+        self.transaction = Some(Arc::new(early.transaction.clone()));
+        self.count = early.count;
+        self.block = Some(xid);
+        self.current = None;
+    }
+
+    fn close_early(&mut self) {
+        let count = self.count;
+        if let Some(early) = self.open_block() {
+            early.count = count;
+        }
+        self.block = None;
+        self.transaction = None;
+        self.current = None;
+    }
+
+    /// Ends a transaction that was yielded while it ran; false where such are kept.
+    fn end_early(&mut self, xid: u32, (at, time, gid): (Lsn, Timestamp, Option<&str>)) -> bool {
+        let Some(all) = &mut self.early else { return false };
+        let Early { transaction, relations, .. } = all.remove(&xid).unwrap_or_default();
+        self.relations.extend(relations);
+        self.current = None;
+        self.transaction = Some(Arc::new(Transaction {
+            xid,
+            commit_lsn: at,
+            commit_time: time,
+            gid: gid.map(Into::into),
+            ..transaction
+        }));
+        self.ended_transaction = true;
+        true
+    }
+
+    fn find(&self, oid: u32) -> Option<&Arc<Relation>> {
+        let own = self.early.as_ref().and_then(|all| all.get(&self.block?)?.relations.get(&oid));
+        own.or_else(|| self.relations.get(&oid))
+    }
+
     #[inline]
     fn use_relation(&mut self, oid: u32) -> bool {
         if self.current.as_ref().is_some_and(|current| current.oid == oid) {
             return true;
         }
-        self.current = self.relations.get(&oid).cloned();
+        self.current = self.find(oid).cloned();
         self.current.is_some()
     }
 
@@ -234,6 +335,12 @@ impl State {
             }
         }
         let relation = Arc::new(relation);
+        if let Some(early) = self.open_block() {
+            early.relations.insert(relation.oid, relation);
+            self.current = None;
+            self.altered = None;
+            return Ok(());
+        }
         let previous = self.relations.insert(relation.oid, Arc::clone(&relation));
         self.current = None;
         self.altered = previous

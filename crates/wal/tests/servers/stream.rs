@@ -46,6 +46,50 @@ on_each_version! {
         stream.close().await;
     }
 
+    async fn a_reader_that_can_undo_gets_changes_while_their_transaction_runs(version: u32) {
+        let sandbox = sandbox(version).await;
+        sql(&sandbox, "CREATE TABLE t (id int PRIMARY KEY, v text); CREATE PUBLICATION p FOR TABLE t").await;
+        make_slot(&sandbox).await;
+        let options =
+            StreamOptions { decoding_memory: Some(64 << 10), early: true, ..StreamOptions::default() };
+        let mut stream = stream(&sandbox, Lsn(0), options).await;
+        let rows = |from, to| format!("INSERT INTO t SELECT i, repeat('x', 100) FROM generate_series({from}, {to}) i");
+        let one = sandbox.sql("n1", "postgres").await.unwrap();
+        let two = sandbox.sql("n1", "postgres").await.unwrap();
+        one.batch_execute(&format!("BEGIN; ALTER TABLE t ADD COLUMN w int; {}; SAVEPOINT a; {}; ROLLBACK TO a; {}", rows(1, 2000), rows(2001, 4000), rows(4001, 6000))).await.unwrap();
+        let mut alive = std::collections::BTreeMap::<u32, Vec<i32>>::new();
+        let (mut committed, mut columns) = (Vec::new(), 0);
+        let mut began = false;
+        loop {
+            let event = tokio::time::timeout(crate::common::LIMIT, stream.next()).await.unwrap().unwrap();
+            match event {
+                Event::Early { subxid, change } => {
+                    let row = change.new_row().unwrap();
+                    columns = row.relation().columns.len();
+                    alive.entry(subxid).or_default().push(row.get("id").unwrap());
+                    // Its first rows are here, and it has not been committed: only now it is, behind another that is not.
+                    if !began {
+                        began = true;
+                        one.batch_execute("COMMIT").await.unwrap();
+                        two.batch_execute(&format!("BEGIN; {}; ROLLBACK", rows(7001, 9000))).await.unwrap();
+                        sql(&sandbox, STOP).await;
+                    }
+                }
+                Event::EarlyAbort { xid, subxid } if xid == subxid => alive.clear(),
+                Event::EarlyAbort { subxid, .. } => drop(alive.remove(&subxid)),
+                Event::EarlyCommit { transaction, .. } => {
+                    assert!(transaction.commit_lsn > transaction.begin_lsn);
+                    committed.extend(std::mem::take(&mut alive).into_values().flatten());
+                }
+                Event::Change(_) => break,
+                _ => {}
+            }
+        }
+        committed.sort_unstable();
+        let expected: Vec<i32> = (1..=2000).chain(4001..=6000).collect();
+        assert_eq!((committed, columns), (expected, 3));
+    }
+
     async fn what_is_acknowledged_does_not_come_again_and_the_rest_does(version: u32) {
         let sandbox = sandbox(version).await;
         sql(&sandbox, "CREATE TABLE t (id int PRIMARY KEY); CREATE PUBLICATION p FOR TABLE t").await;

@@ -42,6 +42,8 @@ pub struct Filter {
     foreign_origins: bool,
     /// By number; a table that looks another way replaces what it was.
     tables: HashMap<u32, Table>,
+    /// The table whose rows passed as they are last: mostly the next one's, too.
+    untouched: Option<Arc<Relation>>,
     old: TupleWriter,
     new: TupleWriter,
 }
@@ -78,6 +80,7 @@ impl Filter {
             key,
             foreign_origins: config.foreign_origins,
             tables: HashMap::new(),
+            untouched: None,
             old: TupleWriter::default(),
             new: TupleWriter::default(),
         })
@@ -142,10 +145,14 @@ impl Filter {
         change: ChangeRef<'_>,
         relation: &Arc<Relation>,
     ) -> Result<Option<Change>, FilterError> {
+        if self.untouched.as_ref().is_some_and(|last| Arc::ptr_eq(last, relation)) {
+            return Ok(Some(change.into()));
+        }
         self.table(relation)?;
         let Some(rules) = self.tables.get(&relation.oid) else { return Ok(None) };
         let Some(table) = &rules.derived else { return Ok(None) };
         if rules.passes {
+            self.untouched = Some(Arc::clone(relation));
             return Ok(Some(change.into()));
         }
         let (key, new_row, old_row) = (&self.key, &mut self.new, &mut self.old);

@@ -124,8 +124,7 @@ impl Sink for FileSink {
     }
 
     async fn deliver(&self, batch: &Batch) -> Result<(), DeliveryError> {
-        let mut bytes = Vec::new();
-        json::write_lines(self.shape, batch.changes.iter().map(AsRef::as_ref), &mut bytes);
+        let bytes = json::lines(self.shape, batch);
         let written = self.with_log(move |shared, slot| {
             // Out of the slot while it is written to: after a failure it is opened anew, and repaired by that.
             let mut log = match slot.take() {

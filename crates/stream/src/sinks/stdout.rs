@@ -65,8 +65,7 @@ impl StdoutSink {
 #[async_trait]
 impl Sink for StdoutSink {
     async fn deliver(&self, batch: &Batch) -> Result<(), DeliveryError> {
-        let mut bytes = Vec::new();
-        json::write_lines(self.shape, batch.changes.iter().map(AsRef::as_ref), &mut bytes);
+        let bytes = json::lines(self.shape, batch);
         let (done, written) = oneshot::channel();
         let gone = || io::Error::from(ErrorKind::BrokenPipe);
         let written = match self.writer.send((bytes, done)) {

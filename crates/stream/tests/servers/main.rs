@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests may panic")]
 
 mod diagnose;
+#[cfg(feature = "kafka")]
 mod kafka;
 mod postgres_sink;
 mod service;

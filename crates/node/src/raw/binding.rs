@@ -35,8 +35,8 @@ mod tests {
 
     #[test]
     fn a_certificate_is_hashed_as_its_signature_is() {
-        assert!(std::ptr::eq(hash_of("1.2.840.10045.4.3.3").unwrap(), &SHA384));
-        assert!(std::ptr::eq(hash_of("1.2.840.113549.1.1.5").unwrap(), &SHA256));
+        assert_eq!(hash_of("1.2.840.10045.4.3.3"), Some(&SHA384));
+        assert_eq!(hash_of("1.2.840.113549.1.1.5"), Some(&SHA256));
         assert!(hash_of("1.3.101.112").is_none());
     }
 

@@ -17,7 +17,7 @@ use herdsman_node::raw::{RawConnection, ServerMessage};
 
 pub use options::{Start, StreamOptions};
 
-use crate::decode::{Decoder, Message};
+use crate::decode::{Decoder, Malformed, Message};
 use crate::replication::{CopyReader, Feedback, Frame, Identity, Sender, refused};
 use crate::{Catalogue, ChangeRef, Source, Transaction, WalError};
 use spool::Spools;
@@ -256,9 +256,8 @@ impl Stream {
         };
         let bytes = self.reader.bytes(&at);
         let before = self.decoder;
-        let (within, message) = self.decoder.decode(bytes).map_err(|source| {
-            WalError::Malformed { endpoint: self.endpoint.clone(), lsn, source }
-        })?;
+        let (within, message) =
+            self.decoder.decode(bytes).map_err(|source| malformed(&self.endpoint, lsn, source))?;
         if let Some(xid) = self.spools.open_block() {
             if !matches!(message, Message::StreamStop) {
                 if let Message::Origin { name, .. } = message {
@@ -316,9 +315,9 @@ impl Stream {
             return Ok(Some(if prepared { Next::Prepare(end) } else { Next::Commit(end) }));
         };
         let bytes = self.spools.bytes_at(&place.at);
-        let (_, message) = Decoder::default().decode(bytes).map_err(|source| {
-            WalError::Malformed { endpoint: self.endpoint.clone(), lsn: place.lsn, source }
-        })?;
+        let (_, message) = Decoder::default()
+            .decode(bytes)
+            .map_err(|source| malformed(&self.endpoint, place.lsn, source))?;
         match self.state.within(&message) {
             state::Taken::Change => Ok(Some(self.change(place))),
             state::Taken::Relation => {
@@ -337,16 +336,8 @@ impl Stream {
 
     /// Learns a relation, and about its types what can be learnt.
     async fn learn(&mut self, place: &Place) -> Result<(), WalError> {
-        let bytes = if place.spooled {
-            self.spools.bytes_at(&place.at)
-        } else {
-            self.reader.bytes(&place.at)
-        };
-        let malformed = |source| WalError::Malformed {
-            endpoint: self.endpoint.clone(),
-            lsn: place.lsn,
-            source,
-        };
+        let bytes = bytes_of(place, &self.reader, &self.spools);
+        let malformed = |source| malformed(&self.endpoint, place.lsn, source);
         let in_block = !place.spooled && self.state.early_block().is_some();
         let mut decoder = if in_block { Decoder::within_a_block() } else { Decoder::default() };
         let (_, message) = decoder.decode(bytes).map_err(malformed)?;
@@ -385,16 +376,8 @@ impl Stream {
                 return Ok(Event::Change(change));
             }
         };
-        let bytes = if place.spooled {
-            self.spools.bytes_at(&place.at)
-        } else {
-            self.reader.bytes(&place.at)
-        };
-        let malformed = |source| WalError::Malformed {
-            endpoint: self.endpoint.clone(),
-            lsn: place.lsn,
-            source,
-        };
+        let bytes = bytes_of(&place, &self.reader, &self.spools);
+        let malformed = |source| malformed(&self.endpoint, place.lsn, source);
         let mut decoder =
             if early.is_some() { Decoder::within_a_block() } else { Decoder::default() };
         let (_, message) = decoder.decode(bytes).map_err(malformed)?;
@@ -467,4 +450,13 @@ impl Stream {
         // Whether the server took leave or not, the socket closes now.
         let _closed = tokio::time::timeout(CLOSE_LIMIT, ending).await;
     }
+}
+
+/// Where a message's bytes are, whichever way it came.
+fn bytes_of<'a>(place: &Place, reader: &'a CopyReader, spools: &'a Spools) -> &'a [u8] {
+    if place.spooled { spools.bytes_at(&place.at) } else { reader.bytes(&place.at) }
+}
+
+fn malformed(endpoint: &str, lsn: Lsn, source: Malformed) -> WalError {
+    WalError::Malformed { endpoint: endpoint.to_owned(), lsn, source }
 }

@@ -108,7 +108,7 @@ fn host(entry: HostEntry, spot: &Spot<'_>, depth: Depth) -> Result<Host, Problem
                 keys.into_iter().map(|(key, value)| (key, value.unwrap_or_default())).collect();
             let inline_password =
                 ["password", "b64password"].iter().any(|&key| pairs.contains_key(key));
-            let password = password::take(&mut pairs, depth)
+            let password = password::take(&mut pairs, "", depth)
                 .map_err(|wrong| spot.at_key(&wrong.key, &wrong.message))?;
             pairs.extend(password.map(|password| ("password".to_owned(), password)));
             let conninfo = Conninfo::from_pairs(&pairs).map_err(|error| spot.of_key(&error))?;

@@ -22,8 +22,11 @@ pub(crate) struct Wrong {
 }
 
 /// Takes the keys about passwords out of `pairs` and returns the password they give.
+///
+/// In the file, all of them begin with `prefix`.
 pub(crate) fn take(
     pairs: &mut BTreeMap<String, String>,
+    prefix: &str,
     depth: Depth,
 ) -> Result<Option<String>, Wrong> {
     let mut given: Vec<(&str, String)> = PASSWORD_SOURCES
@@ -34,7 +37,7 @@ pub(crate) fn take(
     if let [(first, _), (second, _), ..] = given.as_slice() {
         return Err(wrong(
             second,
-            &format!("the password is given twice, expected either `{first}` or `{second}`"),
+            &format!("the password is given twice, expected either `{prefix}{first}` or `{prefix}{second}`"),
         ));
     }
     let Some((key, value)) = given.pop() else {

@@ -33,7 +33,7 @@ pub struct Reading<'a> {
 }
 
 /// Every key at the top level, whoever reads it: a program takes what it needs, and a typing error is one everywhere.
-const KEYS: [&str; 13] = [
+const KEYS: [&str; 14] = [
     "hosts",
     "groups",
     "host_groups",
@@ -47,6 +47,7 @@ const KEYS: [&str; 13] = [
     "api",
     "route",
     "stream",
+    "gateway",
 ];
 
 impl<'a> Reading<'a> {
@@ -134,10 +135,21 @@ impl<'a> Reading<'a> {
         path: &[&str],
         pairs: &mut BTreeMap<String, String>,
     ) -> Option<String> {
-        match password::take(pairs, self.depth) {
+        self.password_named(path, "", pairs)
+    }
+
+    /// As [`Reading::password`], where the file's keys begin with `prefix` (and those of `pairs` do not).
+    pub fn password_named(
+        &mut self,
+        path: &[&str],
+        prefix: &str,
+        pairs: &mut BTreeMap<String, String>,
+    ) -> Option<String> {
+        match password::take(pairs, prefix, self.depth) {
             Ok(password) => password,
             Err(wrong) => {
-                let path = [path, &[wrong.key.as_str()]].concat();
+                let key = format!("{prefix}{}", wrong.key);
+                let path = [path, &[key.as_str()]].concat();
                 self.problem_at(&path, format!("`{}`: {}", path.join("."), wrong.message));
                 None
             }
@@ -148,6 +160,12 @@ impl<'a> Reading<'a> {
     #[must_use]
     pub fn has_value(&self, path: &[&str]) -> bool {
         self.places.find(path).is_some_and(|place| place.kind == Kind::Scalar)
+    }
+
+    /// Whether a list stands at this path, if an empty one.
+    #[must_use]
+    pub fn has_list(&self, path: &[&str]) -> bool {
+        self.places.find(path).is_some_and(|place| place.kind == Kind::List)
     }
 
     /// Whether a value stands anywhere below this path that is a secret: by its key, or as a URL with a password.

@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -57,7 +58,7 @@ pub(crate) struct Cli {
 /// Options that every command takes.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Global {
-    /// Configuration file [default: $HERDSMAN_CONFIG, ./herdsman.yml, /etc/herdsman/…]
+    /// Configuration file [default: $HERDSMAN_CONFIG, ./herdsman.yml, …]
     #[arg(short, long, alias = "c", value_name = "FILE", global = true)]
     pub(crate) config: Option<PathBuf>,
 
@@ -88,7 +89,7 @@ pub(crate) enum LogFormat {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Watch the nodes, serve the API and deliver the stream until told to stop
+    /// Watch the nodes, serve the API and the gateway, deliver the stream, until told to stop
     #[command(after_help = RUN_EXAMPLES)]
     Run(ConfigFile),
     /// Say what is wrong with the configuration, or what it means
@@ -103,6 +104,16 @@ pub(crate) enum Command {
     /// Hand every row change to your code, a command, a webhook or Kafka, in order
     #[command(after_help = STREAM_EXAMPLES)]
     Stream(StreamArgs),
+    /// Make a standby the primary without an error for any client; also: hold, resume
+    #[command(after_help = SWITCHOVER_EXAMPLES)]
+    Switchover(SwitchoverArgs),
+    /// Have new transactions wait in the gateway, while another tool changes the primary
+    // Not on the first screen of the help, which says where they are.
+    #[command(hide = true, after_help = HOLD_EXAMPLES)]
+    Hold,
+    /// End a hold: the transactions that waited go on
+    #[command(hide = true, after_help = RESUME_EXAMPLES)]
+    Resume,
     /// Start a real cluster on this machine to try things on, and break it on purpose
     #[command(after_help = SANDBOX_EXAMPLES)]
     Sandbox(SandboxArgs),
@@ -172,6 +183,20 @@ pub(crate) struct PrimaryArgs {
     pub(crate) host: bool,
 }
 
+/// `herdsman switchover`.
+#[derive(Debug, Args)]
+pub(crate) struct SwitchoverArgs {
+    /// The standby that is to be primary
+    #[arg(value_name = "NODE")]
+    pub(crate) node: String,
+    /// Cut off transactions that do not end within `gateway.switchover.drain`
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// How long to wait for the end of it
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = time)]
+    pub(crate) timeout: Duration,
+}
+
 /// `herdsman completions`.
 #[derive(Debug, Args)]
 pub(crate) struct CompletionsArgs {
@@ -198,6 +223,48 @@ Examples:
 Signals: TERM and INT finish the requests under way and end with 0; a second one ends at once.
 HUP reads the configuration and the certificate again and opens the log file again; a broken
 configuration is reported in the log and the old one stays in force. `herdsman FILE` is the same.";
+
+const SWITCHOVER_EXAMPLES: &str = "\
+Examples:
+  herdsman switchover pg2
+  herdsman switchover pg2 --force              end transactions that take longer than the drain
+  herdsman hold && patronictl switchover && herdsman resume
+
+Asks the running gateway as the first of `gateway.admins`: it has new transactions wait, lets those
+that run end, waits until the standby has replayed everything, demotes the old primary and promotes
+the new one by the commands of `gateway.switchover`, and lets the waiting ones go on there.
+
+Exit codes: 0 the node is primary, 1 it is not and standard error says why, 2 there is no such node,
+69 the gateway cannot be asked, 78 the configuration is wrong or has no gateway.";
+
+const HOLD_EXAMPLES: &str = "\
+Examples:
+  herdsman hold
+  herdsman hold && patronictl switchover; herdsman resume
+
+Transactions that run may end; new ones that write wait, for `gateway.hold` at most. Reads go on.
+
+Exit codes: 0 held, 69 the gateway cannot be asked, 78 the configuration is wrong or has no gateway.";
+
+const RESUME_EXAMPLES: &str = "\
+Examples:
+  herdsman resume
+
+Exit codes: 0 resumed, 69 the gateway cannot be asked, 78 the configuration is wrong or has no
+gateway.";
+
+fn time(text: &str) -> Result<Duration, String> {
+    let bad = || format!("`{text}` is not a duration; write it like 500ms, 5s or 2m");
+    let units = [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000)];
+    let (number, unit) = units
+        .iter()
+        .find_map(|(name, millis)| {
+            let number = text.strip_suffix(name)?.parse::<u64>().ok()?;
+            Some((number, *millis))
+        })
+        .ok_or_else(bad)?;
+    number.checked_mul(unit).map(Duration::from_millis).ok_or_else(bad)
+}
 
 const CHECK_EXAMPLES: &str = "\
 Examples:

@@ -10,6 +10,7 @@ use crate::{logs, output};
 mod ask;
 pub(crate) mod check;
 pub(crate) mod completions;
+pub(crate) mod console;
 pub(crate) mod manual;
 pub(crate) mod primary;
 pub(crate) mod run;
@@ -45,6 +46,9 @@ pub(crate) async fn dispatch(cli: Cli) -> ExitCode {
         Some(Command::Check(args)) => check::run(&args, named(&args.file).as_deref()).await,
         Some(Command::Status(args)) => status::run(&args, global).await,
         Some(Command::Primary(args)) => primary::run(&args, global).await,
+        Some(Command::Hold) => Box::pin(console::hold(global)).await,
+        Some(Command::Resume) => Box::pin(console::resume(global)).await,
+        Some(Command::Switchover(args)) => Box::pin(console::switchover(&args, global)).await,
         Some(Command::Stream(args)) => Box::pin(stream::run(&args, global)).await,
         Some(Command::Sandbox(args)) => return sandbox::run(args).await,
         Some(Command::Completions(args)) => completions::run(&args),

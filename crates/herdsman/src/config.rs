@@ -16,6 +16,7 @@
 //! | `api` | see [`herdsman_api::ApiConfig`] | |
 //! | `route` | see [`herdsman::RouteConfig`]; for programs that use the library | |
 //! | `stream` | see [`herdsman_stream::StreamConfig`] | |
+//! | `gateway` | see [`herdsman_gateway::GatewayConfig`] | no gateway |
 //!
 //! Besides libpq's keys a host takes, instead of `password`: `b64password` (base64), `password_file` (the first line of
 //! a file) or `password_env` (the name of a variable); and `password_encoding: base64`, which says that the password is
@@ -29,6 +30,7 @@ use std::path::{Path, PathBuf};
 
 use herdsman_api::{ApiConfig, Groups, Listen, Ssl};
 use herdsman_config::{File, Reading};
+use herdsman_gateway::GatewayConfig;
 use herdsman_node::{Conninfo, NodeName};
 use herdsman_stream::StreamConfig;
 use herdsman_stream::config::Koyo;
@@ -50,6 +52,7 @@ pub(crate) struct Config {
     pub(crate) watch: WatchConfig,
     pub(crate) availability: AvailabilityConfig,
     pub(crate) api: ApiConfig,
+    pub(crate) gateway: GatewayConfig,
     pub(crate) stream: StreamConfig,
     /// The same for the same text of that section: what it means cannot be compared.
     pub(crate) stream_print: u64,
@@ -104,6 +107,10 @@ impl Config {
         let api = reading.section::<ApiConfig>("api").unwrap_or_default();
         // Only looked at: it is for the programs that use the library.
         let _checked = herdsman::RouteConfig::read(reading, &hosts);
+        let gateway = GatewayConfig::read(reading, &hosts, &groups);
+        if let Some(listen) = &listen {
+            gateway.expect_no_clash(reading, "the API", &listen.bind, listen.port);
+        }
         let koyo = Koyo::from_env();
         let stream = StreamConfig::read(reading, &hosts, &koyo);
         let stream_print = print(&reading.section::<serde_json::Value>("stream"));
@@ -115,6 +122,7 @@ impl Config {
         ];
         let inline = secrets.iter().any(|path| reading.has_value(path))
             || reading.has_secret_below(&["stream"])
+            || reading.has_secret_below(&["gateway"])
             || hosts.values().any(|host| host.inline_password);
         let nodes: BTreeMap<_, _> =
             hosts.into_iter().map(|(name, host)| (name, host.conninfo)).collect();
@@ -137,6 +145,7 @@ impl Config {
             watch,
             availability,
             api,
+            gateway,
             stream,
             stream_print,
             koyo,

@@ -1,7 +1,18 @@
 use crate::program::{Folder, ended};
 
-const COMMANDS: [&str; 8] =
-    ["run", "check", "status", "primary", "stream", "sandbox", "completions", "manual"];
+const COMMANDS: [&str; 11] = [
+    "run",
+    "check",
+    "status",
+    "primary",
+    "stream",
+    "switchover",
+    "hold",
+    "resume",
+    "sandbox",
+    "completions",
+    "manual",
+];
 
 #[test]
 fn help_explains_the_program_on_one_screen() {

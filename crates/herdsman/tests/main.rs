@@ -12,6 +12,7 @@ mod cluster;
 mod config;
 mod container_sequence;
 mod docs;
+mod gateway;
 mod help;
 mod live;
 mod program;

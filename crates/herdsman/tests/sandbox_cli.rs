@@ -179,7 +179,7 @@ impl Servers {
 }
 
 /// The servers to run are where this test found them, whatever the home folder of the program is.
-fn find_servers(command: &mut Command) {
+pub fn find_servers(command: &mut Command) {
     for variable in ["PATH", "HERDSMAN_PG_BIN"] {
         if let Some(value) = std::env::var_os(variable) {
             command.env(variable, value);

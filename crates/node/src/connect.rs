@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio_postgres::config::SslMode as WireSslMode;
 use tokio_postgres::tls::MakeTlsConnect;
-use tokio_postgres::{Client, Config, Socket};
+use tokio_postgres::{AsyncMessage, Client, Config, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::{Conninfo, SslMode, Tls};
@@ -226,7 +226,16 @@ impl Connection {
     /// promoted says `false` with the first answer it gives afterwards, whatever the question was.
     pub fn split(
         self,
+        on_standby: impl FnMut(bool) + Send + 'static,
+    ) -> (Client, impl Future<Output = String> + Send + 'static) {
+        self.split_telling(on_standby, |_| {})
+    }
+
+    /// As [`Connection::split`], and `on_notice` is called with the text of each notice.
+    pub fn split_telling(
+        self,
         mut on_standby: impl FnMut(bool) + Send + 'static,
+        mut on_notice: impl FnMut(&str) + Send + 'static,
     ) -> (Client, impl Future<Output = String> + Send + 'static) {
         let mut driver = self.driver;
         let mut last = None;
@@ -243,7 +252,8 @@ impl Connection {
                 }
                 match polled {
                     Poll::Pending => return Poll::Pending,
-                    Poll::Ready(Some(Ok(_notice))) => {}
+                    Poll::Ready(Some(Ok(AsyncMessage::Notice(notice)))) => on_notice(notice.message()),
+                    Poll::Ready(Some(Ok(_notification))) => {}
                     Poll::Ready(Some(Err(error))) => {
                         story = describe(&error);
                         return Poll::Ready(std::mem::take(&mut story));

@@ -4,7 +4,10 @@
 //! SCRAM and channel binding – and hands over the socket where the server says that it is ready.
 
 mod binding;
+mod cancel;
+mod credential;
 mod login;
+mod scram;
 mod stream;
 
 use std::collections::HashMap;
@@ -18,6 +21,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use crate::connect::kind_of_code;
 use crate::{ConnectError, ConnectErrorKind, Conninfo, SslMode, Tls};
 
+pub use binding::end_point;
+pub use cancel::cancel_raw;
+pub use credential::{Credential, ScramKeys};
 pub use stream::RawStream;
 
 /// No message before the server is ready is longer than this; a length beyond it is not PostgreSQL's.
@@ -102,6 +108,21 @@ pub async fn connect_raw(
     limit: Duration,
     startup: &[(&str, &str)],
 ) -> Result<RawConnection, ConnectError> {
+    connect_raw_as(info, tls, limit, startup, &Credential::None).await
+}
+
+/// As [`connect_raw`], with another proof than the password `info` has.
+///
+/// # Errors
+/// As [`connect_raw`]; and where the server wants another proof than there is.
+pub async fn connect_raw_as(
+    info: &Conninfo,
+    tls: &Tls,
+    limit: Duration,
+    startup: &[(&str, &str)],
+    credential: &Credential,
+) -> Result<RawConnection, ConnectError> {
+    let startup = (startup, credential);
     let connecting = async {
         match info.sslmode {
             SslMode::Allow => match attempt(info, None, limit, startup).await {
@@ -131,7 +152,7 @@ async fn attempt(
     info: &Conninfo,
     tls: Option<(&Tls, bool)>,
     limit: Duration,
-    startup: &[(&str, &str)],
+    (startup, credential): (&[(&str, &str)], &Credential),
 ) -> Result<RawConnection, Failure> {
     let plain = RawStream::dial(info, limit).await?;
     let stream = match tls {
@@ -144,7 +165,7 @@ async fn attempt(
         parameters: HashMap::new(),
         backend: None,
     };
-    login::login(&mut connection, info, startup).await?;
+    login::login(&mut connection, info, startup, credential).await?;
     Ok(connection)
 }
 

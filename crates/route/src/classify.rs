@@ -18,7 +18,8 @@
 //! A comment `/* herdsman: writer */` or `/* herdsman: reader */` (any case, blanks as you like, anywhere outside strings)
 //! overrules the classifier. `writer` sends any statement to the writer and wins over `reader`. `reader` vouches for the
 //! functions a statement calls: it lifts [`Why::UnknownFunction`] and [`Why::VolatileFunction`] and nothing else, so a
-//! statement with `INSERT`, `FOR UPDATE` or `nextval` stays with the writer.
+//! statement with `INSERT`, `FOR UPDATE` or `nextval` stays with the writer. `/* herdsman: target=NAME */` names a node to
+//! whoever asks with [`hint`], as the gateway does; `target=writer` and `target=reader` are also heard as above.
 //!
 //! # What no text can tell
 //!
@@ -30,11 +31,13 @@ mod classifier;
 mod functions;
 mod scan;
 mod statement;
+mod tokens;
 
 use std::fmt;
 
 pub use classifier::Classifier;
 pub use functions::{CATALOGUE_SQL, Functions};
+pub use tokens::{Hint, Token, TokenKind, Tokens, hint};
 
 #[cfg(test)]
 mod properties;

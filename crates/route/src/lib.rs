@@ -23,6 +23,7 @@
 
 pub mod classify;
 mod config;
+pub mod policy;
 pub mod session;
 
 #[cfg(feature = "sqlx")]
@@ -47,8 +48,6 @@ mod member;
 mod metrics;
 #[cfg(feature = "sqlx")]
 mod operation;
-#[cfg(feature = "sqlx")]
-mod policy;
 #[cfg(feature = "sqlx")]
 mod pulse;
 #[cfg(feature = "sqlx")]

@@ -1,8 +1,32 @@
 //! Which node a statement goes to: facts about every node become a [`Plan`], and the plan answers each statement.
 //!
-//! Nothing here does I/O, reads a clock or draws a random number.
+//! Nothing here does I/O, reads a clock or draws a random number. The library and the gateway decide by the same plan.
+//!
+//! ```
+//! use herdsman::Fallback;
+//! use herdsman::policy::{Choice, Facts, Health, Part, Rules, Want, plan};
+//!
+//! # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+//! let seen = |name: &str, primary| Facts {
+//!     name: name.parse().unwrap(),
+//!     health: Health::Unknown,
+//!     error: None,
+//!     part: Part::Seen { primary, readable: !primary, reason: "is a standby".to_owned() },
+//!     in_recovery: Some(!primary),
+//!     lag: None,
+//!     weight: 1,
+//!     near: true,
+//! };
+//! let plan = plan(&[seen("n1", true), seen("n2", false)], &Rules::default(), tokio::time::Instant::now());
+//! let choose = |want| plan.choose(want, Fallback::Writer, &[], None, |seats| seats[0].node);
+//! assert_eq!(choose(Want::Write), Choice::Writer(0));
+//! assert_eq!(choose(Want::Read), Choice::Reader(1));
+//! assert_eq!(plan.no_writer, "n2 is a standby");
+//! # });
+//! ```
 
-pub(crate) mod balance;
+pub mod balance;
+mod health;
 mod seats;
 
 #[cfg(test)]
@@ -13,42 +37,52 @@ use std::time::Duration;
 use herdsman_watch::MaxLag;
 
 use crate::config::Fallback;
-pub(crate) use seats::{Facts, Lag, Part, plan};
+pub use health::Health;
+pub use seats::{Facts, Lag, Part, plan};
 
 /// Who may be used for what, right now. Replaced as a whole on every change.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Plan {
+pub struct Plan {
     /// Nodes that may be written to.
-    pub(crate) writers: Vec<Seat>,
+    pub writers: Vec<Seat>,
     /// Nodes that may be read, those in our zone first.
-    pub(crate) readers: Vec<Seat>,
+    pub readers: Vec<Seat>,
     /// How many of `readers` are in our zone, or all if none is.
-    pub(crate) near: usize,
+    pub near: usize,
     /// Why each other node may not be written to, by node, for errors.
-    pub(crate) no_writer: String,
+    pub no_writer: String,
     /// Why each other node may not be read, by node, for errors.
-    pub(crate) no_reader: String,
+    pub no_reader: String,
 }
 
 /// A node that may be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Seat {
+pub struct Seat {
     /// Its index in the set.
-    pub(crate) node: usize,
+    pub node: usize,
     /// Its share of the load: weight times how far it has come in its slow start.
-    pub(crate) share: u32,
+    pub share: u32,
 }
 
 /// The rules of a set that do not change.
 #[derive(Clone, Debug)]
-pub(crate) struct Rules {
-    pub(crate) max_lag: MaxLag,
-    pub(crate) slow_start: Duration,
+pub struct Rules {
+    /// A reader further behind is not read.
+    pub max_lag: MaxLag,
+    /// How long a node that came back takes to its full share.
+    pub slow_start: Duration,
+}
+
+/// No bound on lag, no slow start.
+impl Default for Rules {
+    fn default() -> Self {
+        Self { max_lag: MaxLag { bytes: None, time: None }, slow_start: Duration::ZERO }
+    }
 }
 
 /// What a statement wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Want {
+pub enum Want {
     /// A node to read.
     Read,
     /// A node to write to.
@@ -57,7 +91,7 @@ pub(crate) enum Want {
 
 /// Where a statement goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Choice {
+pub enum Choice {
     /// To this reader.
     Reader(usize),
     /// To this writer.
@@ -73,7 +107,7 @@ impl Plan {
     /// `fit` (those that have replayed what its session wrote). `pick` balances among seats and is never given none.
     ///
     /// A node that failed this statement is used for it again only when there is no other: it may have come back.
-    pub(crate) fn choose(
+    pub fn choose(
         &self,
         want: Want,
         fallback: Fallback,
@@ -115,17 +149,22 @@ impl Plan {
     }
 
     /// Whether `node` may be written to.
-    pub(crate) fn writes(&self, node: usize) -> bool {
+    #[must_use]
+    pub fn writes(&self, node: usize) -> bool {
         self.writers.iter().any(|seat| seat.node == node)
     }
 
     /// Whether `node` may be read as a reader.
-    pub(crate) fn reads(&self, node: usize) -> bool {
+    #[must_use]
+    pub fn reads(&self, node: usize) -> bool {
         self.readers.iter().any(|seat| seat.node == node)
     }
 }
 
-/// One of `seats` that was not tried and fits. Allocates only if there is something to leave out.
+/// Up to this many seats are picked among without allocating.
+const FEW: usize = 16;
+
+/// One of `seats` that was not tried and fits.
 fn among(
     seats: &[Seat],
     tried: &[usize],
@@ -136,6 +175,16 @@ fn among(
         return (!seats.is_empty()).then(|| pick(seats));
     }
     let open = |seat: &&Seat| !tried.contains(&seat.node) && fit.is_none_or(|fit| fit(seat.node));
-    let left: Vec<Seat> = seats.iter().filter(open).copied().collect();
-    (!left.is_empty()).then(|| pick(&left))
+    let left = seats.iter().filter(open).copied();
+    let mut few = [Seat { node: 0, share: 0 }; FEW];
+    if seats.len() > FEW {
+        let left: Vec<Seat> = left.collect();
+        return (!left.is_empty()).then(|| pick(&left));
+    }
+    let mut count = 0;
+    for (place, seat) in few.iter_mut().zip(left) {
+        *place = seat;
+        count += 1;
+    }
+    few.get(..count).filter(|left| !left.is_empty()).map(pick)
 }

@@ -187,6 +187,39 @@ impl Sandbox {
         Ok(text)
     }
 
+    /// The `gateway:` section for [`Sandbox::config_yaml`]: on `port` of 127.0.0.1, with the roles of the sandbox as users,
+    /// `postgres` as admin, and `herdsman` (the program's path) to carry out switchovers.
+    ///
+    /// # Errors
+    /// Never for the sandbox's own roles; the signature leaves room.
+    pub fn gateway_yaml(&self, port: u16, herdsman: &Path) -> Result<String, SandboxError> {
+        let text = |text: &str| serde_json::Value::from(text).to_string();
+        let mut yaml = format!("gateway:\n  listen: 127.0.0.1:{port}\n  users:\n");
+        for (role, password) in self.credentials.iter() {
+            yaml.push_str(&format!("    {role}: {{ password: {} }}\n", text(password)));
+        }
+        yaml.push_str("  admins: [postgres]\n  stats_users: [herdsman]\n");
+        if self.tls {
+            let file = |name: &str| text(&self.dir().join("tls").join(name).to_string_lossy());
+            yaml.push_str(&format!(
+                "  tls: {{ cert: {}, key: {} }}\n",
+                file("server.pem"),
+                file("server.key")
+            ));
+        }
+        let program = text(&herdsman.to_string_lossy());
+        let dir = text(&self.dir().to_string_lossy());
+        yaml.push_str("  switchover:\n");
+        for (key, verb) in [
+            ("demote", "stop, \"{node}\""),
+            ("promote", "promote, \"{node}\""),
+            ("follow", "follow, \"{node}\", \"{new}\", --or-rejoin"),
+        ] {
+            yaml.push_str(&format!("    {key}: [{program}, sandbox, --dir, {dir}, {verb}]\n"));
+        }
+        Ok(yaml)
+    }
+
     /// Logs in to a node straight at its server, past every proxy: for checkers that must see the truth whatever faults
     /// are set. Gives up after 5 s.
     ///

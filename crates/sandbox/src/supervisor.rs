@@ -275,7 +275,11 @@ fn write_files(sandbox: &Sandbox) -> Result<(), SandboxError> {
         .collect();
     account::write_private(&sandbox.dir().join(CREDENTIALS_FILE), roles.as_bytes())?;
     let api = HeldPort::take().map_err(SandboxError::system("get a free port"))?;
-    let config = sandbox.config_yaml(api.port())?;
+    let gateway = HeldPort::take().map_err(SandboxError::system("get a free port"))?;
+    // It is us who are the supervisor.
+    let program = std::env::current_exe().map_err(SandboxError::system("find this program"))?;
+    let config =
+        sandbox.config_yaml(api.port())? + &sandbox.gateway_yaml(gateway.port(), &program)?;
     account::write_private(&sandbox.dir().join(CONFIG_FILE), config.as_bytes())
 }
 

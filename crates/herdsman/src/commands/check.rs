@@ -1,5 +1,7 @@
 //! `herdsman check`: what the configuration means, and whether the nodes can be reached.
 
+mod gateway;
+
 use std::path::Path;
 use std::time::Duration;
 
@@ -61,6 +63,7 @@ fn summary(config: &Config) -> String {
         config.watch.timeout,
         config.watch.lease()
     ));
+    lines.extend(gateway::summary(&config.gateway));
     lines.extend(stream(config));
     lines.extend(config.notes.iter().map(|note| format!("  note: {note}")));
     lines.join("\n")

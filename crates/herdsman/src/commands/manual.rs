@@ -29,7 +29,9 @@ pub(crate) fn run(args: &ManualArgs) -> Result<Exit, Failed> {
 }
 
 fn write_all(command: &clap::Command, dir: &Path, main: bool) -> io::Result<()> {
-    for subcommand in command.get_subcommands().filter(|command| !command.is_hide_set()) {
+    // What is for ourselves has no examples.
+    for subcommand in command.get_subcommands().filter(|command| command.get_after_help().is_some())
+    {
         write_all(subcommand, dir, false)?;
     }
     let name = command.get_display_name().unwrap_or_else(|| command.get_name());

@@ -1,7 +1,9 @@
 //! `herdsman run`: everything in its order, and nothing half.
 //!
-//! Configuration with all its errors, then every port, then the watcher, then the word that we are there. Whatever
-//! fails on the way ends the program before anything behind it has begun.
+//! Configuration with all its errors, then every port, then the watcher, then the gateway, then the word that we are
+//! there. Whatever fails on the way ends the program before anything behind it has begun.
+
+mod clients;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,6 +14,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use self::clients::Clients;
 use super::stream::{Beside, live};
 use crate::cli::Global;
 use crate::config::{Config, ConfigError, Depth};
@@ -30,16 +33,19 @@ pub(crate) async fn run(file: Option<&Path>, global: &Global) -> Result<Exit, Fa
     let server = Server::bind(config.listen.clone(), identity, state(&config, nothing_known_yet()))
         .await
         .map_err(|error| Exit::Unavailable.with(error))?;
+    let doors = Clients::bind(&config).await?;
     let watcher = Watcher::start(config.setup()).map_err(|error| Exit::Config.with(error))?;
     let api = server.handle();
     api.reload(state(&config, watcher.watch()));
     api.offer_stream(live::of(&config.stream));
-    announce(&config, &server);
+    let mut clients = Clients::serve(doors, &config, watcher.watch()).await?;
+    announce(&config, &server, &clients);
 
     let stop = CancellationToken::new();
     let mut serving = tokio::spawn(server.run(stop.clone()));
     let mut beside = Beside::start(&config, &watcher)?;
     let mut running = Running { config, watcher, api, log_file };
+    let wishes = clients.wishes();
     loop {
         tokio::select! {
             asked = signals.next() => match asked {
@@ -47,9 +53,14 @@ pub(crate) async fn run(file: Option<&Path>, global: &Global) -> Result<Exit, Fa
                     tracing::info!(signal, "stopping: requests under way may finish");
                     break;
                 }
-                Asked::Reload => Box::pin(running.reload()).await,
+                Asked::Reload => {
+                    // What went wrong is in the log.
+                    let _logged = Box::pin(running.reload(&clients)).await;
+                }
             },
+            wish = wishes.next() => wish.done(Box::pin(running.reload(&clients)).await),
             () = beside.look_after() => beside.again(&running.config, &running.watcher),
+            why = clients.failed() => return Err(Exit::Internal.with(why)),
             ended = &mut serving => {
                 let why = ended.err().map_or_else(String::new, |error| format!(": {error}"));
                 return Err(Exit::Internal.with(format!("the API ended by itself{why}")));
@@ -58,7 +69,7 @@ pub(crate) async fn run(file: Option<&Path>, global: &Global) -> Result<Exit, Fa
     }
     stop.cancel();
     let drained = async {
-        let ended = serving.await;
+        let (ended, ()) = tokio::join!(serving, clients.stop());
         beside.stop().await;
         running.watcher.stop().await;
         ended
@@ -87,28 +98,32 @@ struct Running {
 }
 
 impl Running {
-    /// Continues with the configuration as it is now; where that is broken, with the old one.
-    async fn reload(&mut self) {
+    /// Continues with the configuration as it is now; where that is broken, with the old one, and says what is wrong.
+    async fn reload(&mut self, clients: &Clients) -> Result<(), String> {
         self.reopen_log();
-        if let Err(problem) = self.try_reload().await {
+        let outcome = self.try_reload(clients).await;
+        if let Err(problem) = &outcome {
             for line in problem.lines() {
                 tracing::error!("{line}");
             }
             tracing::error!(file = %self.config.path.display(), "not reloaded: the old configuration stays in force");
         }
+        outcome
     }
 
-    async fn try_reload(&mut self) -> Result<(), String> {
+    async fn try_reload(&mut self, clients: &Clients) -> Result<(), String> {
         // The same file as at the start, also when a better place for one has got one since.
         let config =
             Config::load(Some(&self.config.path), Depth::Full).map_err(|error| short(&error))?;
         let identity = identity(&config)?;
+        let mut restarts = clients.reload(&config, self.watcher.watch())?;
         self.watcher.reload(config.setup()).await.map_err(|error| error.to_string())?;
         self.api.reload(state(&config, self.watcher.watch()));
         if let (Some(identity), true) = (identity, self.config.ssl.is_some()) {
             self.api.reload_tls(identity);
         }
-        for key in needs_restart(&self.config, &config) {
+        restarts.extend(needs_restart(&self.config, &config));
+        for key in restarts {
             tracing::warn!("`{key}` has changed; that takes effect at the next start only");
         }
         tracing::info!(file = %config.path.display(), nodes = config.nodes.len(), "reloaded");
@@ -184,7 +199,7 @@ fn short(error: &ConfigError) -> String {
     }
 }
 
-fn announce(config: &Config, server: &Server) {
+fn announce(config: &Config, server: &Server, clients: &Clients) {
     let scheme = if config.ssl.is_some() { "https" } else { "http" };
     let addresses: Vec<_> =
         server.local_addrs().iter().map(|address| format!("{scheme}://{address}")).collect();
@@ -192,6 +207,7 @@ fn announce(config: &Config, server: &Server) {
         version = env!("CARGO_PKG_VERSION"),
         config = %config.path.display(),
         api = addresses.join(" "),
+        gateway = clients.address(),
         "herdsman is up"
     );
     for (node, info) in &config.nodes {

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use herdsman_sandbox::SandboxError;
 use herdsman_sandbox::supervisor::{self, Answer, Report, Request};
+use herdsman_sandbox::{Role, SandboxError};
 
 use crate::exit::Exit;
 use crate::output;
@@ -97,6 +97,9 @@ enum Action {
         node: String,
         /// Whom to follow
         upstream: String,
+        /// Where it is down or a primary, rejoin it instead
+        #[arg(long)]
+        or_rejoin: bool,
     },
     /// Cut two nodes off from each other (clients reach both), or one from everybody
     #[command(after_help = PARTITION_EXAMPLES)]
@@ -174,7 +177,14 @@ async fn act(dir: &Path, action: Action) -> Result<(), SandboxError> {
         Action::Start { node } => Request::Start { node },
         Action::Promote { node } => Request::Promote { node },
         Action::Rejoin { node, from, copy } => Request::Rejoin { node, upstream: from, copy },
-        Action::Follow { node, upstream } => Request::Follow { node, upstream },
+        Action::Follow { node, upstream, or_rejoin } => {
+            let follow = Request::Follow { node: node.clone(), upstream: upstream.clone() };
+            if !or_rejoin || is_running_standby(dir, &node).await? {
+                follow
+            } else {
+                Request::Rejoin { node, upstream: Some(upstream), copy: false }
+            }
+        }
         Action::Partition { node, other } => Request::Partition { node, other },
         Action::Heal => Request::Heal,
     };
@@ -182,6 +192,13 @@ async fn act(dir: &Path, action: Action) -> Result<(), SandboxError> {
         output::note(&said);
     }
     Ok(())
+}
+
+/// Whether it is enough to tell the node whom to follow.
+async fn is_running_standby(dir: &Path, node: &str) -> Result<bool, SandboxError> {
+    let report = report(dir).await?;
+    let node = report.nodes.iter().find(|status| status.name == node);
+    Ok(node.is_some_and(|node| node.role == Some(Role::Standby)))
 }
 
 async fn report(dir: &Path) -> Result<Report, SandboxError> {
@@ -247,7 +264,8 @@ Examples:
 
 const FOLLOW_EXAMPLES: &str = "\
 Examples:
-  herdsman sandbox follow n3 n2";
+  herdsman sandbox follow n3 n2
+  herdsman sandbox follow n1 n2 --or-rejoin    whatever n1 is or was";
 
 const PARTITION_EXAMPLES: &str = "\
 Examples:

@@ -7,7 +7,8 @@ use x509_cert::der::Decode;
 
 /// The certificate's hash, with the hash its own signature uses; SHA-256 instead of MD5 and SHA-1. `None` where the
 /// signature has no hash that both sides would agree on, such as Ed25519: then the login is not bound.
-pub(super) fn end_point(certificate: &CertificateDer<'_>) -> Option<Vec<u8>> {
+#[must_use]
+pub fn end_point(certificate: &CertificateDer<'_>) -> Option<Vec<u8>> {
     let parsed = Certificate::from_der(certificate).ok()?;
     let algorithm = hash_of(&parsed.signature_algorithm.oid.to_string())?;
     Some(digest(algorithm, certificate).as_ref().to_vec())

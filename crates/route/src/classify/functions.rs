@@ -99,6 +99,10 @@ const OF_THE_SESSION: &[&str] = &[
     "pg_listening_channels",
     "pg_my_temp_schema",
     "pg_export_snapshot",
+    "pg_replication_origin_session_setup",
+    "pg_replication_origin_session_reset",
+    // pg_trgm: sets its threshold for the session.
+    "set_limit",
     "cursor_to_xml",
     "cursor_to_xmlschema",
     "lo_open",

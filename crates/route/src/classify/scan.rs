@@ -64,16 +64,25 @@ pub(super) const fn key(word: &str) -> u64 {
 }
 
 /// Walks through a text, token by token, and notes the hints in its comments.
+#[derive(Clone)]
 pub(super) struct Scanner<'a> {
     sql: &'a [u8],
     at: usize,
     pub(super) writer_hint: bool,
     pub(super) reader_hint: bool,
+    /// What the first `target=` names.
+    pub(super) target_hint: Option<&'a [u8]>,
 }
 
 impl<'a> Scanner<'a> {
     pub(super) fn new(sql: &'a str) -> Self {
-        Self { sql: sql.as_bytes(), at: 0, writer_hint: false, reader_hint: false }
+        Self {
+            sql: sql.as_bytes(),
+            at: 0,
+            writer_hint: false,
+            reader_hint: false,
+            target_hint: None,
+        }
     }
 
     /// Whether the text contains a byte that ends it early for some servers and clients.
@@ -344,10 +353,26 @@ impl<'a> Scanner<'a> {
         let comment = self.sql.get(opened..self.at - 2).unwrap_or_default().trim_ascii();
         let Some((name, rest)) = comment.split_at_checked("herdsman".len()) else { return };
         let Some(role) = rest.trim_ascii_start().strip_prefix(b":") else { return };
-        if name.eq_ignore_ascii_case(b"herdsman") {
-            let role = role.trim_ascii();
-            self.writer_hint |= role.eq_ignore_ascii_case(b"writer");
-            self.reader_hint |= role.eq_ignore_ascii_case(b"reader");
+        if !name.eq_ignore_ascii_case(b"herdsman") {
+            return;
         }
+        let role = role.trim_ascii();
+        let word = |role: &[u8]| {
+            (role.eq_ignore_ascii_case(b"writer"), role.eq_ignore_ascii_case(b"reader"))
+        };
+        let (mut writer, mut reader) = word(role);
+        if let Some(target) = target(role) {
+            (writer, reader) = word(target);
+            self.target_hint.get_or_insert(target);
+        }
+        self.writer_hint |= writer;
+        self.reader_hint |= reader;
     }
+}
+
+/// What follows `target=`.
+fn target(hint: &[u8]) -> Option<&[u8]> {
+    let (name, rest) = hint.split_at_checked("target".len())?;
+    let target = rest.trim_ascii_start().strip_prefix(b"=")?.trim_ascii();
+    (name.eq_ignore_ascii_case(b"target") && !target.is_empty()).then_some(target)
 }

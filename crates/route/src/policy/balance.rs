@@ -5,11 +5,11 @@ use crate::config::Balance;
 
 /// How busy a node is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Load {
+pub struct Load {
     /// Statements it is carrying out for us.
-    pub(crate) in_flight: u32,
+    pub in_flight: u32,
     /// How long statements take there lately, in nanoseconds; 0 if unknown.
-    pub(crate) latency: u64,
+    pub latency: u64,
 }
 
 /// Picks one of `seats`, which must not be empty, and returns its node. `random` is a fresh random number, `turn` a
@@ -19,7 +19,8 @@ pub(crate) struct Load {
 /// A node at least twice as slow as the fastest is drawn that much less: differences below that, and below
 /// [`NOISE`], say nothing, and to follow them would send everything to one node. It is never forgotten, so its recovery
 /// is seen.
-pub(crate) fn pick(
+#[must_use]
+pub fn pick(
     seats: &[Seat],
     balance: Balance,
     random: u64,
@@ -49,7 +50,8 @@ pub(crate) fn pick(
 }
 
 /// The node a sticky key belongs to: rendezvous hashing, so that a node's absence moves only its own keys.
-pub(crate) fn stick(seats: &[Seat], key: u64) -> usize {
+#[must_use]
+pub fn stick(seats: &[Seat], key: u64) -> usize {
     let score = |seat: &&Seat| mix(key ^ mix(seat.node as u64));
     seats.iter().max_by_key(score).map_or(0, |seat| seat.node)
 }

@@ -5,29 +5,33 @@ use std::time::Duration;
 use herdsman_node::NodeName;
 use tokio::time::Instant;
 
+use super::health::{Health, share};
 use super::{Plan, Rules, Seat};
-use crate::health::{Health, share};
 
 /// What is known of one node when a plan is made.
 #[derive(Clone, Debug)]
-pub(crate) struct Facts {
-    pub(crate) name: NodeName,
-    pub(crate) health: Health,
+pub struct Facts {
+    /// Its name, for the reasons.
+    pub name: NodeName,
+    /// Whether it answers.
+    pub health: Health,
     /// What the node last said about itself, if it is offline.
-    pub(crate) error: Option<String>,
-    pub(crate) part: Part,
+    pub error: Option<String>,
+    /// What it is there for.
+    pub part: Part,
     /// Whether it replays another server's WAL, if it has answered.
-    pub(crate) in_recovery: Option<bool>,
+    pub in_recovery: Option<bool>,
     /// How far it is behind, if that is known.
-    pub(crate) lag: Option<Lag>,
-    pub(crate) weight: u32,
+    pub lag: Option<Lag>,
+    /// Its share of the reads, relative to the others.
+    pub weight: u32,
     /// Whether it stands in our zone.
-    pub(crate) near: bool,
+    pub near: bool,
 }
 
 /// The part a node plays.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Part {
+pub enum Part {
     /// As the builder was told.
     Given {
         /// It was given as a writer.
@@ -48,13 +52,16 @@ pub(crate) enum Part {
 
 /// How far a node is behind the primary.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Lag {
-    pub(crate) bytes: u64,
-    pub(crate) time: Duration,
+pub struct Lag {
+    /// Log bytes it has not replayed.
+    pub bytes: u64,
+    /// Age of the oldest of them.
+    pub time: Duration,
 }
 
 /// Makes the plan for these nodes, whose indices are their places in `facts`.
-pub(crate) fn plan(facts: &[Facts], rules: &Rules, now: Instant) -> Plan {
+#[must_use]
+pub fn plan(facts: &[Facts], rules: &Rules, now: Instant) -> Plan {
     let mut plan = Plan::default();
     let (mut near, mut far) = (Vec::new(), Vec::new());
     for (node, fact) in facts.iter().enumerate() {

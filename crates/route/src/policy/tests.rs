@@ -6,9 +6,8 @@ use proptest::prelude::*;
 use tokio::time::Instant;
 
 use super::balance::{Load, pick, stick};
-use super::{Choice, Facts, Lag, Part, Plan, Rules, Seat, Want, plan};
+use super::{Choice, Facts, Health, Lag, Part, Plan, Rules, Seat, Want, plan};
 use crate::config::{Balance, Fallback};
-use crate::health::Health;
 
 fn rules() -> Rules {
     Rules { max_lag: MaxLag { bytes: Some(1000), time: None }, slow_start: Duration::from_secs(10) }
@@ -180,6 +179,22 @@ fn a_sticky_key_moves_only_when_its_node_goes() {
         }
     }
     assert!(per_node.iter().all(|&count| count > 850), "{per_node:?}");
+}
+
+#[test]
+fn what_is_left_out_is_left_out_of_a_large_herd_too() {
+    let readers: Vec<Seat> = (1..40).map(|node| Seat { node, share: 100 }).collect();
+    let plan = Plan { near: readers.len(), readers, ..Plan::default() };
+    let fit = |node: usize| node >= 38;
+    let choose = |tried: &[usize]| {
+        plan.choose(Want::Read, Fallback::Wait, tried, Some(&fit), |seats| {
+            assert!(seats.iter().all(|seat| fit(seat.node)), "{seats:?}");
+            seats[0].node
+        })
+    };
+    assert_eq!(choose(&[]), Choice::Reader(38));
+    assert_eq!(choose(&[38]), Choice::Reader(39));
+    assert_eq!(choose(&[38, 39]), Choice::Wait);
 }
 
 proptest! {

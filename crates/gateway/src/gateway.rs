@@ -1,0 +1,248 @@
+//! The gateway as a whole: start, reload, stop.
+
+mod accept;
+mod bind;
+mod drain;
+mod janitor;
+mod socket;
+mod worker;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use herdsman_node::{Conninfo, NodeName};
+use herdsman_watch::Watch;
+use tokio::task::JoinSet;
+
+pub use bind::Bound;
+
+use self::accept::{Door, accept};
+use self::worker::Worker;
+use crate::GatewayConfig;
+use crate::admin::ReloadWishes;
+use crate::shared::Shared;
+use crate::stats::GatewayStatistics;
+
+/// What a gateway needs to begin.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// Its section of the configuration.
+    pub config: GatewayConfig,
+    /// The nodes.
+    pub nodes: BTreeMap<NodeName, Conninfo>,
+    /// Groups of nodes by name.
+    pub groups: BTreeMap<String, Vec<NodeName>>,
+    /// Who is primary.
+    pub watch: Watch,
+}
+
+/// A gateway could not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A name has no address.
+    #[error("failed to resolve `{host}`: {source}; set `gateway.listen` to an address of this machine, or to `*` for all")]
+    Resolve {
+        /// The name.
+        host: String,
+        /// What the resolver says.
+        source: io::Error,
+    },
+    /// An address cannot be listened on.
+    #[error("failed to listen on {address}: {source}; {}", advice(.source))]
+    Listen {
+        /// Which.
+        address: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// The unix socket cannot be listened on.
+    #[error("failed to listen on {}: {source}", .path.display())]
+    Socket {
+        /// Where it would be.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A thread did not start.
+    #[error("failed to start a thread of the gateway: {0}")]
+    Worker(io::Error),
+    /// A file that the configuration names cannot be used.
+    #[error("{0}")]
+    Config(String),
+}
+
+/// A running gateway. Dropping it ends it at once; [`Gateway::stop`] lets clients finish.
+#[derive(Debug)]
+pub struct Gateway {
+    shared: Arc<Shared>,
+    workers: Arc<[Worker]>,
+    /// The doors and the janitor: each ends only when it is told to.
+    tasks: JoinSet<&'static str>,
+    addresses: Vec<SocketAddr>,
+    socket: Option<socket::UnixSocket>,
+    /// What needs a restart to change.
+    begun_with: Fixed,
+}
+
+/// The keys whose change a running gateway cannot follow.
+#[derive(Debug, PartialEq, Eq)]
+struct Fixed {
+    listen: Vec<String>,
+    unix_socket_dir: Option<PathBuf>,
+    workers: usize,
+}
+
+impl Gateway {
+    /// Listens on every address, without serving anybody yet.
+    ///
+    /// # Errors
+    /// [`StartError`] names the first address that cannot be had, and why.
+    pub async fn bind(config: &GatewayConfig) -> Result<Bound, StartError> {
+        Bound::new(config).await
+    }
+
+    /// Listens and serves. Must be called in a runtime with more than one thread: clients are accepted there, and served
+    /// on threads of the gateway's own.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing has begun then.
+    pub async fn start(setup: Setup) -> Result<Self, StartError> {
+        let bound = Self::bind(&setup.config).await?;
+        Self::run(bound, setup).await
+    }
+
+    /// Serves those who come to the addresses of [`Gateway::bind`].
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing has begun then.
+    pub async fn run(mut bound: Bound, setup: Setup) -> Result<Self, StartError> {
+        let begun_with = Fixed::of(&setup.config);
+        let mut workers = Vec::new();
+        for number in 0..setup.config.workers() {
+            workers.push(Worker::start(number).await.map_err(StartError::Worker)?);
+        }
+        let shared = Arc::new(Shared::new(setup).map_err(StartError::Config)?);
+        shared.start();
+        let workers: Arc<[Worker]> = workers.into();
+        // On a worker, since it uses server connections, which live there.
+        if let Some(worker) = workers.first() {
+            worker.handle().spawn(crate::catalogue::learn(Arc::clone(&shared)));
+        }
+        let mut tasks = JoinSet::new();
+        tasks.spawn(janitor::keep(Arc::clone(&shared)));
+        let tcp = std::mem::take(&mut bound.tcp).into_iter().map(Door::Tcp);
+        let unix = bound.unix.as_mut().and_then(|socket| socket.listener.take()).map(Door::Unix);
+        for door in tcp.chain(unix) {
+            tasks.spawn(accept(door, Arc::clone(&workers), Arc::clone(&shared)));
+        }
+        let addresses = std::mem::take(&mut bound.addresses);
+        Ok(Self { shared, workers, tasks, addresses, socket: bound.unix, begun_with })
+    }
+
+    /// The addresses it listens on, with the ports that the system chose.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// The unix socket, where there is one.
+    #[must_use]
+    pub fn unix_socket(&self) -> Option<&Path> {
+        self.socket.as_ref().map(|socket| socket.path.as_path())
+    }
+
+    /// How many clients there are.
+    #[must_use]
+    pub fn clients(&self) -> usize {
+        self.shared.clients.count()
+    }
+
+    /// Goes on with another configuration; no client is dropped. Returns the keys whose change takes a restart.
+    ///
+    /// # Errors
+    /// What cannot be used, in words; then everything stays as it was.
+    pub fn reload(&self, setup: Setup) -> Result<Vec<&'static str>, String> {
+        let keys = self.begun_with.changed(&Fixed::of(&setup.config));
+        self.shared.reload(setup)?;
+        Ok(keys)
+    }
+
+    /// Everything it has counted: for metrics.
+    #[must_use]
+    pub fn statistics(&self) -> GatewayStatistics {
+        crate::admin::statistics(&self.shared)
+    }
+
+    /// Where administrators ask for the configuration to be read again (`RELOAD` in the admin database). Whoever runs the
+    /// gateway does so, calls [`Gateway::reload`], and answers the wish.
+    #[must_use]
+    pub fn reload_wishes(&self) -> ReloadWishes {
+        self.shared.desk.wishes()
+    }
+
+    /// Comes back when a part of the gateway has died, and says which: then it is not to be relied on any more.
+    pub async fn failed(&mut self) -> String {
+        let workers = Arc::clone(&self.workers);
+        tokio::select! {
+            ended = self.tasks.join_next() => match ended {
+                Some(Ok(what)) => format!("{what} of the gateway ended by itself"),
+                Some(Err(error)) => format!("a task of the gateway ended badly: {error}"),
+                None => "the gateway has been stopped".to_owned(),
+            },
+            name = worker::first_to_end(&workers) => format!("the thread {name} ended by itself"),
+        }
+    }
+
+    /// Lets clients leave in order: no new ones, those who are idle at once, those in a transaction when it is over,
+    /// and those who take longer than `drain_timeout` then.
+    pub async fn stop(mut self) {
+        drain::drain(&self.shared).await;
+        self.shared.ended.cancel();
+        self.tasks.shutdown().await;
+        drop(self.socket.take());
+        for worker in &*self.workers {
+            worker.stop().await;
+        }
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        // The herd's tasks are nobody else's to end.
+        self.shared.draining.cancel();
+        self.shared.ended.cancel();
+    }
+}
+
+impl Fixed {
+    fn of(config: &GatewayConfig) -> Self {
+        Self {
+            listen: config.listen.clone(),
+            unix_socket_dir: config.unix_socket_dir.clone(),
+            workers: config.workers(),
+        }
+    }
+
+    fn changed(&self, other: &Self) -> Vec<&'static str> {
+        let changed = [
+            ("gateway.listen", self.listen != other.listen),
+            ("gateway.unix_socket_dir", self.unix_socket_dir != other.unix_socket_dir),
+            ("gateway.workers", self.workers != other.workers),
+        ];
+        changed.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key).collect()
+    }
+}
+
+fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "another program listens there: stop it or set another port in `gateway.listen`",
+        io::ErrorKind::PermissionDenied => "the system allows this user no such port: set one from 1024 on in `gateway.listen`",
+        io::ErrorKind::AddrNotAvailable => {
+            "this machine has no such address: set `gateway.listen` to one it has, or to `*:port` for all"
+        }
+        _ => "set another address in `gateway.listen`",
+    }
+}

@@ -1,0 +1,120 @@
+//! Every port first: nothing else begins before each address is ours.
+
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpSocket, lookup_host};
+
+use super::StartError;
+use super::socket::UnixSocket;
+use crate::config::{Address, GatewayConfig};
+
+/// Every address of the configuration, listened on; clients wait there until [`crate::Gateway::run`] is called.
+#[derive(Debug)]
+pub struct Bound {
+    pub(super) tcp: Vec<TcpListener>,
+    pub(super) unix: Option<UnixSocket>,
+    pub(super) addresses: Vec<SocketAddr>,
+}
+
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Clients that come at once, as after a restart, wait here instead of being refused.
+const BACKLOG: u32 = 4096;
+
+impl Bound {
+    /// The addresses, with the ports that the system chose.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    pub(super) async fn new(config: &GatewayConfig) -> Result<Self, StartError> {
+        let mut bound = Self { tcp: Vec::new(), unix: None, addresses: Vec::new() };
+        for text in &config.listen {
+            let failed = |source| StartError::Listen { address: text.clone(), source };
+            let address: Address = text.parse().map_err(|expected: &str| {
+                failed(io::Error::new(ErrorKind::InvalidInput, format!("expected {expected}")))
+            })?;
+            for listener in listeners(&address).await? {
+                bound.addresses.push(listener.local_addr().map_err(failed)?);
+                bound.tcp.push(listener);
+            }
+        }
+        let first = bound.addresses.first().map(SocketAddr::port);
+        if let (Some(folder), Some(port)) = (&config.unix_socket_dir, first) {
+            bound.unix = Some(UnixSocket::bind(folder, port)?);
+        }
+        Ok(bound)
+    }
+}
+
+/// Listens on every address that the host has, all on the same port.
+async fn listeners(wanted: &Address) -> Result<Vec<TcpListener>, StartError> {
+    let mut port = wanted.port;
+    let mut listeners = Vec::new();
+    let mut absent = None;
+    for ip in resolve(wanted).await? {
+        let address = SocketAddr::new(ip, port);
+        let failed = |source| StartError::Listen { address: address.to_string(), source };
+        match open(address) {
+            Ok(listener) => {
+                port = listener.local_addr().map_err(failed)?.port();
+                listeners.push(listener);
+            }
+            // `localhost` has an IPv6 address in many files on machines without IPv6.
+            Err(source) if is_absent(&source) => absent = absent.or(Some(failed(source))),
+            Err(source) => return Err(failed(source)),
+        }
+    }
+    match absent {
+        Some(error) if listeners.is_empty() => Err(error),
+        Some(error) => {
+            tracing::info!(%error, "not listening on an address this machine does not have");
+            Ok(listeners)
+        }
+        None => Ok(listeners),
+    }
+}
+
+async fn resolve(address: &Address) -> Result<Vec<IpAddr>, StartError> {
+    let host = address.host.as_str();
+    let failed = |source| StartError::Resolve { host: host.to_owned(), source };
+    if host == "*" {
+        return Ok(vec![everywhere()]);
+    }
+    if let Ok(ip) = host.parse() {
+        return Ok(vec![ip]);
+    }
+    let lookup = tokio::time::timeout(RESOLVE_TIMEOUT, lookup_host((host, 0)));
+    let found = lookup.await.map_err(|_| failed(ErrorKind::TimedOut.into()))?.map_err(failed)?;
+    let mut addresses = Vec::new();
+    for ip in found.map(|address| address.ip()) {
+        if !addresses.contains(&ip) {
+            addresses.push(ip);
+        }
+    }
+    if addresses.is_empty() { Err(failed(ErrorKind::NotFound.into())) } else { Ok(addresses) }
+}
+
+/// The address that stands for all: the one of IPv6 takes IPv4 as well, where there is IPv6.
+fn everywhere() -> IpAddr {
+    match open(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 0)) {
+        Ok(_) => Ipv6Addr::UNSPECIFIED.into(),
+        Err(_) => Ipv4Addr::UNSPECIFIED.into(),
+    }
+}
+
+fn open(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // A restart must not wait for the last connections of the run before.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+fn is_absent(error: &io::Error) -> bool {
+    /// `EAFNOSUPPORT`, which has no stable [`ErrorKind`].
+    const NO_SUCH_FAMILY: i32 = 97;
+    error.kind() == ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(NO_SUCH_FAMILY)
+}

@@ -1,0 +1,120 @@
+//! The followers guard's expectation, and the values that are told.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::herd::GuardValue;
+use crate::herd::guard::{self, Followers};
+
+fn loss(millis: u64) -> guard::Loss {
+    guard::Loss { at: Moment::from_millis(millis), version: millis }
+}
+
+fn told(pids: &[i32]) -> Option<GuardValue> {
+    Some(GuardValue::Followers(pids.to_vec()))
+}
+
+#[test]
+fn nothing_is_told_before_the_first_look_is_confirmed() {
+    let mut followers = Followers::default();
+    followers.look(&[1, 2], loss(1), |_| true);
+    assert_eq!(followers.value(), None, "what the verdict rests on may be older than the look");
+    followers.look(&[1, 2], loss(2), |since| since == loss(1));
+    assert_eq!(followers.value(), told(&[1, 2]));
+}
+
+#[test]
+fn one_that_goes_is_expected_until_that_is_confirmed() {
+    let mut followers = Followers::default();
+    followers.look(&[1, 2], loss(1), |_| true);
+    followers.look(&[1, 2], loss(2), |_| true);
+    followers.look(&[1], loss(3), |_| true);
+    assert_eq!(followers.value(), told(&[1, 2]), "by a look of its own, never at once");
+    followers.look(&[1], loss(4), |_| false);
+    assert_eq!(followers.value(), told(&[1, 2]));
+    followers.look(&[1], loss(5), |since| since == loss(3));
+    assert_eq!(followers.value(), told(&[1]));
+}
+
+#[test]
+fn a_new_one_is_expected_at_once_and_one_in_the_place_of_another_is_not() {
+    let mut followers = Followers::default();
+    followers.look(&[1], loss(1), |_| true);
+    followers.look(&[1], loss(2), |_| true);
+    followers.look(&[1, 5], loss(3), |_| false);
+    assert_eq!(followers.value(), told(&[1, 5]));
+    followers.look(&[1, 6], loss(4), |_| false);
+    assert_eq!(followers.value(), told(&[1, 5]));
+    // It was back before anybody was asked.
+    followers.look(&[1, 5, 6], loss(5), |_| false);
+    assert_eq!(followers.value(), told(&[1, 5, 6]));
+}
+
+#[test]
+fn another_loss_is_to_be_confirmed_anew() {
+    let mut followers = Followers::default();
+    followers.look(&[1, 2, 3], loss(1), |_| true);
+    followers.look(&[1, 2, 3], loss(2), |_| true);
+    followers.look(&[1, 2], loss(3), |_| false);
+    followers.look(&[1], loss(4), |since| since == loss(3));
+    assert_eq!(followers.value(), told(&[1, 2, 3]), "only the first loss was looked into");
+    followers.look(&[1], loss(5), |since| since == loss(4));
+    assert_eq!(followers.value(), told(&[1]));
+}
+
+proptest! {
+    /// Whatever comes and goes: nobody leaves the expectation but by a confirmation of a loss that includes it.
+    #[test]
+    fn the_expectation_shrinks_only_by_confirmation(
+        looks in prop::collection::vec((prop::collection::btree_set(1..6_i32, 0..5), any::<bool>()), 1..40),
+    ) {
+        let mut followers = Followers::default();
+        let mut since: Option<usize> = None;
+        for (index, (found, confirmed)) in looks.iter().enumerate() {
+            let found: Vec<i32> = found.iter().copied().collect();
+            let before = followers.value();
+            let mut asked = false;
+            followers.look(&found, loss(index as u64), |at| {
+                asked = true;
+                assert!(at.version < index as u64, "a look confirms itself");
+                *confirmed
+            });
+            if let (Some(GuardValue::Followers(before)), Some(GuardValue::Followers(after))) = (before, followers.value()) {
+                let shrank = before.iter().any(|pid| !after.contains(pid));
+                prop_assert!(!shrank || (asked && *confirmed));
+                since = if shrank { None } else { since.or(Some(index)) };
+            }
+        }
+    }
+}
+
+#[test]
+fn a_loss_is_confirmed_by_newer_evidence_of_every_node() {
+    let since = guard::Loss { at: Moment::from_millis(100), version: 1 };
+    let fresh = |topology: &mut Topology, node: &str, millis: u64| {
+        topology.nodes.get_mut(node).unwrap().evidence_at = Some(Moment::from_millis(millis));
+    };
+    let base = || {
+        let mut topology = Topology { version: 2, ..healthy(3) };
+        for node in ["n1", "n2", "n3"] {
+            fresh(&mut topology, node, 101);
+        }
+        topology
+    };
+    assert!(guard::confirms(&base(), "n1", since));
+    assert!(!guard::confirms(&base(), "n2", since), "it is not the primary");
+    for node in ["n1", "n2", "n3"] {
+        let mut stale = base();
+        fresh(&mut stale, node, 100);
+        assert!(!guard::confirms(&stale, "n1", since), "{node} was not looked at since");
+    }
+    let mut claims = base();
+    claims.nodes.get_mut("n3").unwrap().role = Role::Primary;
+    assert!(!guard::confirms(&claims, "n1", since), "another claims to be it");
+    let mut gone = base();
+    fresh(&mut gone, "n3", 5);
+    gone.nodes.get_mut("n3").unwrap().error = Some("refused".to_owned());
+    assert!(guard::confirms(&gone, "n1", since), "it cannot be reached");
+    assert!(!guard::confirms(&Topology { version: 1, ..base() }, "n1", since));
+    assert!(!guard::confirms(&Topology { verdict: nobody(), ..base() }, "n1", since));
+}

@@ -1,0 +1,301 @@
+//! Moving bytes both ways at once, as far as they go without waiting.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::Ordering;
+use std::task::{Context as Wakes, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_util::io::poll_read_buf;
+
+use super::buffers::Work;
+use super::guard::Check;
+use super::{End, Relay, Stuck};
+use crate::client::{Card, Order, State};
+use crate::config::WriteGuard;
+use crate::listen::ClientStream;
+use crate::pool::Server;
+use crate::session::{Context, Elsewhere, Fed, Held, Received, Told};
+use crate::wire::Problem;
+
+/// More than this is not received ahead of what the other side takes.
+const AHEAD: usize = 256 << 10;
+/// Room for what a server says at once.
+const ROOM: usize = 16 << 10;
+
+/// What moving bytes has come to.
+pub(super) enum Event {
+    /// The client's next statement needs a server.
+    Need,
+    /// The server has answered everything.
+    Done,
+    /// The client has left.
+    Gone,
+    /// The client is sent away.
+    End(Problem),
+    /// The server would not answer a read.
+    Elsewhere(Elsewhere),
+    /// The server is lost.
+    Lost(Told),
+    /// The check that went with a write has failed.
+    Guarded,
+    /// A setting was refused that was sent ahead.
+    Poisoned,
+    /// Somebody wants something of the client.
+    Ordered(Order),
+}
+
+impl Relay {
+    pub(super) fn poll(&mut self, cx: &mut Wakes<'_>) -> Poll<Event> {
+        self.card.register(cx.waker());
+        let order = self.card.ordered();
+        if order != Order::None && self.heeds(order) {
+            return Poll::Ready(Event::Ordered(order));
+        }
+        loop {
+            let mut moved = false;
+            for step in [Self::from_client, Self::to_server, Self::from_server, Self::to_client] {
+                match step(self, cx) {
+                    Step::Moved => moved = true,
+                    Step::Still => {}
+                    Step::Event(event) => return Poll::Ready(event),
+                }
+            }
+            if !moved {
+                if self.lease.is_none()
+                    && let Some(work) = self.work.take_if(|work| work.is_empty())
+                {
+                    work.give_back();
+                }
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Whether it is the moment for an order.
+    fn heeds(&self, order: Order) -> bool {
+        let idle = self.lease.is_none() && !self.session.in_transaction()
+            || self.session.is_quiet() && !self.session.in_transaction();
+        match order {
+            Order::None => false,
+            Order::Drain | Order::Idle => idle && self.work.as_ref().is_none_or(|w| w.is_empty()),
+            Order::IdleInTransaction => self.session.is_quiet(),
+            Order::End | Order::QueryTimeout => true,
+        }
+    }
+
+    fn from_client(&mut self, cx: &mut Wakes<'_>) -> Step {
+        let work = self.work.get_or_insert_with(Work::borrow);
+        if work.out.to_server.len() > AHEAD || work.out.to_client.len() > 2 * AHEAD {
+            return Step::Still;
+        }
+        let mut moved = false;
+        if self.stuck == Stuck::Bytes || work.input.is_empty() {
+            let mut room = ReadBuf::new(work.input.room());
+            match Pin::new(&mut self.stream).poll_read(cx, &mut room) {
+                Poll::Pending => return Step::Still,
+                Poll::Ready(Err(_)) => return Step::Event(Event::Gone),
+                Poll::Ready(Ok(())) => {
+                    let count = room.filled().len();
+                    if count == 0 {
+                        return Step::Event(Event::Gone);
+                    }
+                    work.input.filled(count);
+                    let bytes = u64::try_from(count).unwrap_or_default();
+                    self.card.bytes_in.fetch_add(bytes, Ordering::Relaxed);
+                    self.stuck = Stuck::Not;
+                    moved = true;
+                }
+            }
+        }
+        if self.stuck == Stuck::Server {
+            return if moved { Step::Moved } else { Step::Still };
+        }
+        if self.rules.write_guard != WriteGuard::Off
+            && let Some(lease) = self.lease.as_ref().filter(|lease| lease.writer)
+            && let Some(check) = Check::now(&self.shared.herd, lease.pool.node)
+        {
+            self.guard = Some(check);
+        }
+        let context = Context {
+            classifier: &self.classifier,
+            target: self.target.as_ref().unwrap_or(&self.rules.target),
+            mode: self.rules.pool.mode,
+            session_state: self.rules.session_state,
+            prepared: self.rules.prepared_statements,
+            guard: self.guard.as_ref().map(Check::guard),
+        };
+        let held = self.lease.as_mut().map(|lease| held(&mut lease.server));
+        let thinking = self.session.is_quiet();
+        let (taken, fed) = self.session.feed(work.input.bytes(), held, &context, &mut work.out);
+        if taken > 0 && self.lease.is_some() && self.session.keeps() {
+            let bytes = work.input.bytes().get(..taken).unwrap_or_default();
+            work.kept.extend_from_slice(bytes);
+        }
+        work.input.take(taken);
+        if thinking && self.lease.is_some() && !self.session.is_quiet() {
+            self.card.enter(State::Active, self.shared.clock.now());
+        }
+        match fed {
+            Fed::More => self.stuck = Stuck::Bytes,
+            Fed::Wait => self.stuck = Stuck::Server,
+            Fed::Need => return Step::Event(Event::Need),
+            Fed::Goodbye => return Step::Event(Event::Gone),
+            Fed::End(problem) => return Step::Event(Event::End(problem)),
+        }
+        if moved || taken > 0 { Step::Moved } else { Step::Still }
+    }
+
+    fn to_server(&mut self, cx: &mut Wakes<'_>) -> Step {
+        let (Some(work), Some(lease)) = (&mut self.work, &mut self.lease) else {
+            return Step::Still;
+        };
+        if work.out.to_server.is_empty() {
+            return Step::Still;
+        }
+        let node = lease.server.identity.node;
+        if lease.writer && self.shared.herd.epoch(node) != lease.epoch {
+            let told = Told {
+                code: None,
+                words: "it is no longer the proven primary".to_owned(),
+                unsent: work.server_sent == 0,
+            };
+            return Step::Event(Event::Lost(told));
+        }
+        let sent = send(&mut lease.server.stream, &work.out.to_server, &mut work.server_sent, cx);
+        match sent {
+            Ok(0) => Step::Still,
+            Ok(_) => {
+                if work.server_sent == work.out.to_server.len() {
+                    work.out.to_server.clear();
+                    work.server_sent = 0;
+                }
+                Step::Moved
+            }
+            Err(error) => lost(&error.to_string()),
+        }
+    }
+
+    fn from_server(&mut self, cx: &mut Wakes<'_>) -> Step {
+        let (Some(work), Some(lease)) = (&mut self.work, &mut self.lease) else {
+            return Step::Still;
+        };
+        if work.out.to_client.len() - work.client_sent > AHEAD {
+            return Step::Still;
+        }
+        let server = &mut *lease.server;
+        server.unread.reserve(ROOM);
+        match poll_read_buf(Pin::new(&mut server.stream), cx, &mut server.unread) {
+            Poll::Pending => return Step::Still,
+            Poll::Ready(Ok(0)) => return lost("it closed the connection"),
+            Poll::Ready(Err(error)) => return lost(&error.to_string()),
+            Poll::Ready(Ok(_)) => {}
+        }
+        let mut unread = std::mem::take(&mut server.unread);
+        let mut held = held(server);
+        let (taken, received) = self.session.receive(&unread, &mut held, &mut work.out);
+        bytes::Buf::advance(&mut unread, taken);
+        server.unread = unread;
+        match received {
+            Received::More => {
+                if self.session.is_quiet() && self.session.in_transaction() {
+                    self.card.enter(State::InTransaction, self.shared.clock.now());
+                }
+                Step::Moved
+            }
+            Received::Done => Step::Event(Event::Done),
+            Received::Elsewhere(why) => Step::Event(Event::Elsewhere(why)),
+            Received::Lost(told) => Step::Event(Event::Lost(told)),
+            Received::Guarded => Step::Event(Event::Guarded),
+            Received::Poisoned => Step::Event(Event::Poisoned),
+            Received::Nonsense(malformed) => lost(&malformed.to_string()),
+        }
+    }
+
+    fn to_client(&mut self, cx: &mut Wakes<'_>) -> Step {
+        let Some(work) = &mut self.work else { return Step::Still };
+        if work.out.to_client.is_empty() || self.session.holds_back() && self.lease.is_some() {
+            return Step::Still;
+        }
+        match send(&mut self.stream, &work.out.to_client, &mut work.client_sent, cx) {
+            Ok(0) => Step::Still,
+            Ok(count) => {
+                let bytes = u64::try_from(count).unwrap_or_default();
+                self.card.bytes_out.fetch_add(bytes, Ordering::Relaxed);
+                if work.client_sent == work.out.to_client.len() {
+                    work.out.to_client.clear();
+                    work.client_sent = 0;
+                }
+                Step::Moved
+            }
+            Err(_) => Step::Event(Event::Gone),
+        }
+    }
+}
+
+/// What one step has come to.
+enum Step {
+    Moved,
+    Still,
+    Event(Event),
+}
+
+fn lost(words: &str) -> Step {
+    Step::Event(Event::Lost(Told { code: None, words: words.to_owned(), unsent: false }))
+}
+
+fn held(server: &mut Server) -> Held<'_> {
+    Held {
+        settings: &mut server.settings,
+        statements: &mut server.statements,
+        reported: &mut server.reported,
+    }
+}
+
+/// Sends as much as goes, from `sent` on; returns how much went.
+fn send<S: AsyncWrite + Unpin>(
+    stream: &mut S,
+    bytes: &[u8],
+    sent: &mut usize,
+    cx: &mut Wakes<'_>,
+) -> io::Result<usize> {
+    let before = *sent;
+    while let Some(rest) = bytes.get(*sent..).filter(|rest| !rest.is_empty()) {
+        match Pin::new(&mut *stream).poll_write(cx, rest) {
+            Poll::Pending => break,
+            Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+            Poll::Ready(Ok(count)) => *sent += count,
+            Poll::Ready(Err(error)) => return Err(error),
+        }
+    }
+    // For TLS; a plain socket does nothing here.
+    if let Poll::Ready(Err(error)) = Pin::new(stream).poll_flush(cx) {
+        return Err(error);
+    }
+    Ok(*sent - before)
+}
+
+/// While a client waits: whether it leaves, or is told to. What it says meanwhile is kept, within a bound.
+pub(super) fn poll_leaving(
+    stream: &mut ClientStream,
+    work: Option<&mut Work>,
+    card: &Card,
+    cx: &mut Wakes<'_>,
+) -> Poll<End> {
+    card.register(cx.waker());
+    if card.ordered() == Order::End {
+        let problem = Problem::new("57P01", "an administrator ended this session");
+        return Poll::Ready(End { fatal: Some(problem) });
+    }
+    let Some(work) = work else { return Poll::Pending };
+    while work.input.len() < AHEAD {
+        let mut room = ReadBuf::new(work.input.room());
+        let read = ready!(Pin::new(&mut *stream).poll_read(cx, &mut room));
+        let count = room.filled().len();
+        if read.is_err() || count == 0 {
+            return Poll::Ready(End { fatal: None });
+        }
+        work.input.filled(count);
+    }
+    Poll::Pending
+}

@@ -1,0 +1,243 @@
+//! What is answered without a server: the beginning of a transaction, the end of an empty or a broken one, and statements
+//! about prepared statements and settings, which are kept here.
+
+use super::batch::Reach;
+use super::{Context, Fed, Session, Tx};
+use crate::config::{PoolMode, Target};
+use crate::effects::{self, Effect};
+use crate::wire::backend::{self, Status};
+use crate::wire::error::code;
+use crate::wire::{HEADER, Malformed, Problem, frontend, header};
+
+/// A simple query is collected up to this many bytes to see what it is; a longer one goes to the writer.
+pub(super) const QUERY: usize = 1 << 20;
+
+impl Session {
+    /// Bytes of a client that has no server.
+    pub(super) fn unleased(
+        &mut self,
+        input: &[u8],
+        cx: &Context<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<(usize, Fed), Malformed> {
+        let mut at = 0;
+        loop {
+            let rest = input.get(at..).unwrap_or_default();
+            if self.discard > 0 {
+                let take = self.discard.min(rest.len());
+                self.discard -= take;
+                at += take;
+                if self.discard > 0 {
+                    return Ok((at, Fed::More));
+                }
+                continue;
+            }
+            let Some(head) = header(rest)? else { return Ok((at, Fed::More)) };
+            let body = rest.get(HEADER..head.len);
+            match head.tag {
+                frontend::TERMINATE => return Ok((at, Fed::Goodbye)),
+                frontend::QUERY => match body {
+                    Some(body) => {
+                        let sql = frontend::query(body)?;
+                        if self.answered_here(sql, cx, out) {
+                            at += head.len;
+                            continue;
+                        }
+                        self.need_of(sql, cx);
+                        return Ok((at, Fed::Need));
+                    }
+                    None if head.len <= QUERY => return Ok((at, Fed::More)),
+                    None => {
+                        self.batch.unknown();
+                        return Ok((at, Fed::Need));
+                    }
+                },
+                frontend::SYNC => {
+                    self.skipping = false;
+                    backend::put_ready(out, self.status);
+                    at += head.len;
+                }
+                frontend::FLUSH => at += head.len,
+                frontend::COPY_DATA | frontend::COPY_DONE | frontend::COPY_FAIL => {
+                    // What is left of a COPY that has failed.
+                    self.discard = head.len;
+                }
+                _ if self.skipping && is_extended(head.tag) => self.discard = head.len,
+                _ if self.tx == Tx::Broken && is_extended(head.tag) => {
+                    match self.broken_extended(rest, out)? {
+                        Some(used) => at += used,
+                        None => return Ok((at, Fed::More)),
+                    }
+                }
+                tag if is_extended(tag) => match self.scan(rest, cx)? {
+                    Reach::Whole => return Ok((at, Fed::Need)),
+                    Reach::Partial => return Ok((at, Fed::More)),
+                },
+                frontend::FUNCTION_CALL => {
+                    self.batch.unknown();
+                    return Ok((at, Fed::Need));
+                }
+                frontend::PASSWORD => return Err(Malformed("a password after the login")),
+                _ => return Err(Malformed("a message that no client sends")),
+            }
+        }
+    }
+
+    /// Whether a simple query was answered here.
+    fn answered_here(&mut self, sql: &[u8], cx: &Context<'_>, out: &mut Vec<u8>) -> bool {
+        let Ok(text) = str::from_utf8(sql) else { return false };
+        let class = cx.classifier.classify(text);
+        let effect = if effects::needs_look(&class, text) {
+            effects::effect(text)
+        } else if self.tx == Tx::Broken {
+            Effect::None
+        } else {
+            return false;
+        };
+        let idle = self.tx == Tx::AtServer && self.status == Status::Idle;
+        let tag = match (&effect, &self.tx) {
+            (Effect::Commit | Effect::Rollback, Tx::Ahead { .. }) => {
+                self.tx = Tx::AtServer;
+                self.status = Status::Idle;
+                if effect == Effect::Commit { "COMMIT" } else { "ROLLBACK" }
+            }
+            (Effect::Commit | Effect::Rollback, Tx::Broken) => {
+                self.owed = None;
+                self.tx = Tx::AtServer;
+                self.status = Status::Idle;
+                "ROLLBACK"
+            }
+            (_, Tx::Broken) => {
+                self.owed.take().unwrap_or_else(broken).put(out);
+                backend::put_ready(out, self.status);
+                return true;
+            }
+            (Effect::Begin { .. }, _) if idle && cx.mode == PoolMode::Statement => {
+                Problem::new(code::NOT_SUPPORTED, "transactions are not possible in statement mode")
+                    .hint("connect to a database or as a user whose pool mode is transaction")
+                    .put(out);
+                backend::put_ready(out, self.status);
+                return true;
+            }
+            (Effect::Begin { read_only }, _) if idle && self.may_begin_ahead(text, cx) => {
+                let read_only = *read_only && self.can_read_elsewhere(text);
+                self.tx = Tx::Ahead { begin: sql.to_vec(), read_only };
+                self.status = Status::Transaction;
+                if is_start(text) { "START TRANSACTION" } else { "BEGIN" }
+            }
+            (Effect::Deallocate(name), _) if self.names.contains_key(name.as_bytes()) => {
+                self.names.remove(name.as_bytes());
+                "DEALLOCATE"
+            }
+            (Effect::DeallocateAll, _) if self.tx == Tx::AtServer => {
+                self.names.clear();
+                "DEALLOCATE ALL"
+            }
+            (Effect::DiscardAll, _) if idle => {
+                self.names.clear();
+                self.unnamed.known = false;
+                self.settings = self.startup.clone();
+                "DISCARD ALL"
+            }
+            (Effect::Discard, _) if idle => "DISCARD",
+            (Effect::ResetAll, _) if idle => {
+                self.settings = self.startup.clone();
+                "RESET"
+            }
+            _ => return false,
+        };
+        self.queries += 1;
+        backend::put_complete(out, tag);
+        backend::put_ready(out, self.status);
+        true
+    }
+
+    /// Whether a transaction may begin here before it has a server: where it is certain that the server will take it.
+    fn may_begin_ahead(&self, _text: &str, cx: &Context<'_>) -> bool {
+        self.pinned.is_none() && matches!(cx.target, Target::Split | Target::Writer)
+    }
+
+    /// Whether a read-only transaction may run on a standby, which has no serializable ones.
+    fn can_read_elsewhere(&self, text: &str) -> bool {
+        let preset = |(name, _): &(Box<str>, Box<str>)| name.starts_with("default_transaction_");
+        !text.to_ascii_lowercase().contains("serializable")
+            && !self.settings.values.iter().any(preset)
+    }
+
+    /// Extended messages in a transaction that has failed without a server, up to `Sync`: only its end is carried out.
+    fn broken_extended(
+        &mut self,
+        input: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<Option<usize>, Malformed> {
+        let mut at = 0;
+        let mut ends = false;
+        loop {
+            let rest = input.get(at..).unwrap_or_default();
+            let Some(head) = header(rest)? else { return Ok(None) };
+            let Some(body) = rest.get(HEADER..head.len) else { return Ok(None) };
+            match head.tag {
+                frontend::PARSE => ends |= is_end(frontend::parse(body)?.query),
+                frontend::BIND => {
+                    let name = frontend::bind(body)?.statement;
+                    ends |= self.names.get(name).is_some_and(|known| is_end(&known.query));
+                }
+                frontend::SYNC | frontend::FLUSH => break,
+                _ => {}
+            }
+            at += head.len;
+        }
+        if !ends {
+            self.owed.take().unwrap_or_else(broken).put(out);
+            self.skipping = true;
+            return Ok(Some(at));
+        }
+        let mut at = 0;
+        loop {
+            let rest = input.get(at..).unwrap_or_default();
+            let Some(head) = header(rest)? else { return Ok(Some(at)) };
+            match head.tag {
+                frontend::PARSE => backend::put_empty(out, backend::PARSE_COMPLETE),
+                frontend::BIND => backend::put_empty(out, backend::BIND_COMPLETE),
+                frontend::DESCRIBE => backend::put_empty(out, backend::NO_DATA),
+                frontend::CLOSE => backend::put_empty(out, backend::CLOSE_COMPLETE),
+                frontend::EXECUTE => {
+                    self.tx = Tx::AtServer;
+                    self.status = Status::Idle;
+                    backend::put_complete(out, "ROLLBACK");
+                }
+                _ => return Ok(Some(at)),
+            }
+            at += head.len;
+        }
+    }
+}
+
+fn broken() -> Problem {
+    Problem::new(
+        code::FAILED_TRANSACTION,
+        "current transaction is aborted, commands ignored until end of transaction block",
+    )
+}
+
+fn is_end(sql: &[u8]) -> bool {
+    let effect = str::from_utf8(sql).map(effects::effect);
+    matches!(effect, Ok(Effect::Commit | Effect::Rollback))
+}
+
+fn is_start(text: &str) -> bool {
+    let text = text.trim_start();
+    text.get(..5).is_some_and(|word| word.eq_ignore_ascii_case("start"))
+}
+
+/// Whether a message belongs to the extended protocol, `Sync` and `Flush` aside.
+pub(super) const fn is_extended(tag: u8) -> bool {
+    matches!(
+        tag,
+        frontend::PARSE
+            | frontend::BIND
+            | frontend::DESCRIBE
+            | frontend::EXECUTE
+            | frontend::CLOSE
+    )
+}

@@ -1,0 +1,93 @@
+//! Clients of other languages: programs that print a line for each check and end with something else than 0 at the first
+//! that fails.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::process::Command;
+use tokio::time::timeout;
+
+use crate::harness::Running;
+
+/// All checks of one client take a few seconds, a minute on a machine that is busy.
+const WITHIN: Duration = Duration::from_secs(240);
+
+pub(super) async fn psql(running: &Running) {
+    run(running, Command::new(scripts().join("libpq/psql.sh"))).await;
+}
+
+pub(super) async fn pgbench(running: &Running) {
+    run(running, Command::new(scripts().join("libpq/pgbench.sh"))).await;
+}
+
+pub(super) async fn python(running: &Running, name: &str) {
+    let mut command = Command::new(fetched("python/bin/python"));
+    // Nothing is left in the repository.
+    command.arg("-B").arg(scripts().join(format!("python/{name}_checks.py")));
+    run(running, command).await;
+}
+
+pub(super) async fn node(running: &Running) {
+    let mut command = Command::new("node");
+    command.arg(scripts().join("node/checks.js"));
+    command.env("NODE_PATH", fetched("node/node_modules")).env("NODE_NO_WARNINGS", "1");
+    run(running, command).await;
+}
+
+pub(super) async fn java(running: &Running) {
+    let mut command = Command::new("java");
+    command.arg("-cp").arg(fetched("java").join("*")).arg(scripts().join("java/Checks.java"));
+    run(running, command).await;
+}
+
+pub(super) async fn go(running: &Running) {
+    if let Ok(why) = std::fs::read_to_string(home().join("go/left-out")) {
+        eprintln!("pgx is left out, for Go could not fetch it: {why}");
+        return;
+    }
+    run(running, Command::new(fetched("go/checks"))).await;
+}
+
+/// Runs the program with the address of the gateway in libpq's environment variables.
+async fn run(running: &Running, mut command: Command) {
+    let user = "app";
+    command
+        .env("PGHOST", "127.0.0.1")
+        .env("PGPORT", running.port().to_string())
+        .env("PGUSER", user)
+        .env("PGPASSWORD", running.password(user))
+        .env("PGDATABASE", "postgres")
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    let ended = timeout(WITHIN, command.output()).await;
+    let output = ended.unwrap_or_else(|_| panic!("{command:?} does not end")).unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    let complained = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {}\n{said}{complained}", output.status);
+    assert!(said.lines().filter(|line| line.starts_with("ok ")).count() > 3, "{said}{complained}");
+}
+
+fn scripts() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/drivers")
+}
+
+/// What `scripts/fetch-drivers` has fetched.
+fn fetched(what: &str) -> PathBuf {
+    let path = home().join(what);
+    assert!(path.exists(), "{} is missing; run scripts/fetch-drivers", path.display());
+    path
+}
+
+/// The folder of `scripts/fetch-drivers`.
+fn home() -> PathBuf {
+    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    if let Some(chosen) = set("HERDSMAN_DRIVERS_HOME") {
+        return chosen;
+    }
+    if rustix::process::geteuid().is_root() {
+        return PathBuf::from("/var/cache/herdsman/drivers");
+    }
+    let cache = set("XDG_CACHE_HOME").or_else(|| Some(set("HOME")?.join(".cache")));
+    cache.expect("HOME is set").join("herdsman/drivers")
+}

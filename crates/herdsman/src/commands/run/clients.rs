@@ -1,0 +1,110 @@
+//! The gateway of `herdsman run`, where the configuration has one.
+
+use herdsman_gateway::{Bound, Gateway, ReloadWish, ReloadWishes, Setup, StartError};
+use herdsman_watch::Watch;
+
+use crate::config::Config;
+use crate::exit::{Exit, Failed};
+
+/// Wishes of the gateway's administrators to have the configuration read again.
+pub(super) struct Wishes(Option<ReloadWishes>);
+
+impl Wishes {
+    /// The next one. Never, where there is no gateway.
+    pub(super) async fn next(&self) -> ReloadWish {
+        match &self.0 {
+            Some(wishes) => wishes.next().await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// The gateway, or that there is none.
+pub(super) struct Clients(Option<Gateway>);
+
+impl Clients {
+    /// Listens on every address of the gateway.
+    ///
+    /// # Errors
+    /// An address cannot be had.
+    pub(super) async fn bind(config: &Config) -> Result<Option<Bound>, Failed> {
+        if config.gateway.listen.is_empty() {
+            return Ok(None);
+        }
+        let bound = Gateway::bind(&config.gateway).await;
+        bound.map(Some).map_err(|error| Exit::Unavailable.with(error))
+    }
+
+    /// Serves there.
+    ///
+    /// # Errors
+    /// What of the configuration cannot be used.
+    pub(super) async fn serve(
+        bound: Option<Bound>,
+        config: &Config,
+        watch: Watch,
+    ) -> Result<Self, Failed> {
+        let Some(bound) = bound else { return Ok(Self(None)) };
+        let gateway = Gateway::run(bound, setup(config, watch)).await;
+        gateway.map(|gateway| Self(Some(gateway))).map_err(|error| match error {
+            StartError::Config(_) => Exit::Config.with(error),
+            _ => Exit::Internal.with(error),
+        })
+    }
+
+    /// Where clients connect, for the log.
+    pub(super) fn address(&self) -> Option<String> {
+        let gateway = self.0.as_ref()?;
+        let mut addresses: Vec<_> = gateway.addresses().iter().map(ToString::to_string).collect();
+        addresses.extend(gateway.unix_socket().map(|path| path.display().to_string()));
+        Some(addresses.join(" "))
+    }
+
+    /// Goes on with another configuration. Returns the keys whose change takes a restart.
+    ///
+    /// # Errors
+    /// What cannot be used; then the old one stays in force.
+    pub(super) fn reload(
+        &self,
+        config: &Config,
+        watch: Watch,
+    ) -> Result<Vec<&'static str>, String> {
+        match &self.0 {
+            None if config.gateway.listen.is_empty() => Ok(Vec::new()),
+            Some(gateway) if !config.gateway.listen.is_empty() => {
+                gateway.reload(setup(config, watch))
+            }
+            None | Some(_) => Ok(vec!["gateway"]),
+        }
+    }
+
+    /// Where administrators of the gateway ask for a reload.
+    pub(super) fn wishes(&self) -> Wishes {
+        Wishes(self.0.as_ref().map(Gateway::reload_wishes))
+    }
+
+    /// Comes back when the gateway is not to be relied on any more, with the reason. Never, where there is none.
+    pub(super) async fn failed(&mut self) -> String {
+        match &mut self.0 {
+            Some(gateway) => gateway.failed().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Lets clients finish, within the bounds of the configuration.
+    pub(super) async fn stop(self) {
+        if let Some(gateway) = self.0 {
+            tracing::info!(clients = gateway.clients(), "clients may finish their transactions");
+            gateway.stop().await;
+        }
+    }
+}
+
+fn setup(config: &Config, watch: Watch) -> Setup {
+    Setup {
+        config: config.gateway.clone(),
+        nodes: config.nodes.clone(),
+        groups: config.groups.clone(),
+        watch,
+    }
+}

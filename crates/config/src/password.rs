@@ -37,7 +37,9 @@ pub(crate) fn take(
     if let [(first, _), (second, _), ..] = given.as_slice() {
         return Err(wrong(
             second,
-            &format!("the password is given twice, expected either `{prefix}{first}` or `{prefix}{second}`"),
+            &format!(
+                "the password is given twice, expected either `{prefix}{first}` or `{prefix}{second}`"
+            ),
         ));
     }
     let Some((key, value)) = given.pop() else {

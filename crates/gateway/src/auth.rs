@@ -52,7 +52,8 @@ pub(crate) enum Origin {
     File,
     /// `auth_query`.
     Query,
-    /// Nowhere: a gateway that knows no users and trusts the loopback interface lets anybody in from there.
+    /// Nowhere: a gateway that knows no users and asks for no password lets anybody in from the loopback interface, or with
+    /// a certificate.
     Nowhere,
 }
 

@@ -10,6 +10,7 @@ use herdsman::policy::Want;
 use tokio::time::{sleep, timeout};
 
 use crate::checkout::{self, Need};
+use crate::config::CONSOLES;
 use crate::herd::Causal;
 use crate::pool::PoolSet;
 use crate::settings::Settings;
@@ -44,24 +45,32 @@ impl Classifiers {
 pub(crate) async fn learn(shared: Arc<Shared>) {
     let stop = shared.draining.clone();
     let work = async {
-        let mut learnt = BTreeSet::new();
+        let mut tried = BTreeSet::new();
         let mut rounds = AGAIN.as_millis() / LOOK.as_millis();
         loop {
             for pools in shared.pools.all() {
                 let dbname = pools.rules.load().dbname.clone();
-                if learnt.contains(&dbname) {
+                let console = CONSOLES.contains(&&*pools.database);
+                // Tried once a round, whatever comes of it.
+                if console || !tried.insert(dbname.clone()) {
                     continue;
                 }
                 match timeout(LIMIT, read(&shared, &pools)).await {
                     Ok(Ok(functions)) => {
                         shared.classifiers.of(&dbname).learn(functions);
-                        learnt.insert(dbname);
                     }
                     Ok(Err(error)) => {
-                        tracing::debug!(database = dbname, error, "the catalogue of functions could not be read");
+                        tracing::debug!(
+                            database = dbname,
+                            error,
+                            "the catalogue of functions could not be read"
+                        );
                     }
                     Err(_) => {
-                        tracing::debug!(database = dbname, "reading the catalogue of functions took too long");
+                        tracing::debug!(
+                            database = dbname,
+                            "reading the catalogue of functions took too long"
+                        );
                     }
                 }
             }
@@ -69,7 +78,7 @@ pub(crate) async fn learn(shared: Arc<Shared>) {
             rounds = rounds.saturating_sub(1);
             if rounds == 0 {
                 rounds = AGAIN.as_millis() / LOOK.as_millis();
-                learnt.clear();
+                tried.clear();
             }
         }
     };
@@ -90,9 +99,9 @@ async fn read(shared: &Arc<Shared>, pools: &Arc<PoolSet>) -> Result<Functions, S
     let at_once = checkout::at_once(shared, pools, &mut need).map_err(|error| error.message)?;
     let mut lease = match at_once {
         Some(lease) => lease,
-        None => checkout::wait_for_us(shared, pools, &mut need)
-            .await
-            .map_err(|error| error.message)?,
+        None => {
+            checkout::wait_for_us(shared, pools, &mut need).await.map_err(|error| error.message)?
+        }
     };
     lease.server.apply(&settings).await.map_err(|error| error.to_string())?;
     let answer = lease.server.query(&one_row()).await.map_err(|error| error.to_string())?;

@@ -285,7 +285,7 @@ fn choose(
 /// Whether what was chosen before the connection was taken is still so. Once it is taken it is counted, and whoever waits
 /// for transactions to end waits for this one.
 fn is_good(shared: &Shared, lease: &Lease) -> bool {
-    !lease.writer || (shared.herd.epoch(lease.pool.node) == lease.epoch && !shared.herd.is_held())
+    shared.herd.is_still(lease.pool.node, lease.writer, lease.epoch)
 }
 
 fn busy(pool: &Pool) -> u32 {
@@ -295,7 +295,7 @@ fn busy(pool: &Pool) -> u32 {
 
 fn problem(shared: &Shared, rules: &Rules, need: &Need<'_>) -> Problem {
     let target = need.target.unwrap_or(&rules.target);
-    shared.herd.problem(need.want, target, rules.group.as_ref())
+    shared.herd.problem(need.want, target, rules.group.as_ref(), need.causal)
 }
 
 fn crowded(shared: &Shared, rules: &Rules, need: &Need<'_>, most: usize) -> Problem {

@@ -1,7 +1,7 @@
 //! What others see of one client, and how they reach it: counters and a wish, without a lock on its way.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
@@ -61,6 +61,8 @@ pub(crate) struct Card {
     pub(crate) node: AtomicU32,
     pub(crate) transactions: AtomicU64,
     pub(crate) queries: AtomicU64,
+    /// Prepared statements it has, as of its last transaction.
+    pub(crate) prepared: AtomicUsize,
     pub(crate) bytes_in: AtomicU64,
     pub(crate) bytes_out: AtomicU64,
     order: AtomicU8,
@@ -89,6 +91,7 @@ impl Card {
             node: AtomicU32::new(0),
             transactions: AtomicU64::new(0),
             queries: AtomicU64::new(0),
+            prepared: AtomicUsize::new(0),
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
             order: AtomicU8::new(Order::None as u8),

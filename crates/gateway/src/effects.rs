@@ -71,6 +71,11 @@ pub(crate) enum Effect {
     /// `UNLISTEN`, `pg_advisory_unlock…`, `CLOSE`, `FETCH`, `SAVEPOINT`, `LOCK`, `NOTIFY` …: needs the session it has,
     /// leaves nothing new.
     Uses,
+    /// What is so (in the words of `Sticky`) is over: `UNLISTEN *`, `CLOSE ALL`, `SELECT pg_advisory_unlock_all()`.
+    Releases(&'static [&'static str]),
+    /// Several statements in one text, which succeed or fail together, and what they do, in order: `Set`, `Reset`,
+    /// `ResetAll`, `DeallocateAll`, `Releases`.
+    Several(Vec<Effect>),
     /// Something about the session that is not understood: treated as sticky.
     Unknown,
 }
@@ -192,6 +197,7 @@ fn together(mut effects: Vec<Effect>) -> Effect {
     }
     let (mut begun, mut uses) = (false, false);
     let mut local = false;
+    let mut changes = Vec::new();
     for effect in &effects {
         match effect {
             Effect::None => {}
@@ -199,8 +205,21 @@ fn together(mut effects: Vec<Effect>) -> Effect {
             Effect::Commit | Effect::Rollback | Effect::RollbackTo if begun => {}
             Effect::Local => local = true,
             Effect::Uses => uses = true,
+            Effect::Set { .. }
+            | Effect::Reset(_)
+            | Effect::ResetAll
+            | Effect::DeallocateAll
+            | Effect::Releases(_)
+                if !begun =>
+            {
+                changes.push(effect.clone());
+            }
             _ => return Effect::Unknown,
         }
+    }
+    if !changes.is_empty() {
+        // What begins after them may be rolled back with a later message.
+        return if begun { Effect::Unknown } else { Effect::Several(changes) };
     }
     match (uses, local) {
         (true, _) => Effect::Uses,

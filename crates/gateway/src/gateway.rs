@@ -43,7 +43,9 @@ pub struct Setup {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// A name has no address.
-    #[error("failed to resolve `{host}`: {source}; set `gateway.listen` to an address of this machine, or to `*` for all")]
+    #[error(
+        "failed to resolve `{host}`: {source}; set `gateway.listen` to an address of this machine, or to `*` for all"
+    )]
     Resolve {
         /// The name.
         host: String,
@@ -238,8 +240,12 @@ impl Fixed {
 
 fn advice(error: &io::Error) -> &'static str {
     match error.kind() {
-        io::ErrorKind::AddrInUse => "another program listens there: stop it or set another port in `gateway.listen`",
-        io::ErrorKind::PermissionDenied => "the system allows this user no such port: set one from 1024 on in `gateway.listen`",
+        io::ErrorKind::AddrInUse => {
+            "another program listens there: stop it or set another port in `gateway.listen`"
+        }
+        io::ErrorKind::PermissionDenied => {
+            "the system allows this user no such port: set one from 1024 on in `gateway.listen`"
+        }
         io::ErrorKind::AddrNotAvailable => {
             "this machine has no such address: set `gateway.listen` to one it has, or to `*:port` for all"
         }

@@ -14,13 +14,13 @@ mod tide;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use herdsman::policy::Want;
 use herdsman::policy::balance::Load;
+use herdsman::policy::{Plan, Want};
 use herdsman::session::SessionToken;
 use herdsman_node::{Conninfo, NodeName};
 use herdsman_watch::{Moment, Topology, Verdict, Watch};
@@ -31,12 +31,15 @@ pub(crate) use choose::Ask;
 pub(crate) use guard::{DEADLINE_SQL, FOLLOWERS_SQL};
 pub(crate) use state::State;
 
-use crate::config::{GatewayConfig, WriteGuard};
+use crate::config::{GatewayConfig, Target, WriteGuard};
 use crate::wire::Problem;
 use crate::wire::error::code;
 use keep::{Intake, Running};
 use line::Bell;
 use tide::Water;
+
+/// How many looks are told of after a guard has failed: about a second of them.
+const DOUBTS: u32 = 10;
 
 /// One node as the gateway sees it. Its place in the list never changes; a node that left the configuration keeps it.
 #[derive(Clone, Debug)]
@@ -131,6 +134,8 @@ pub(crate) struct Herd {
     thirst: AtomicBool,
     water: ArcSwap<Water>,
     guard: ArcSwapOption<keep::Guard>,
+    /// Looks whose end those who wait are to hear of whatever they find: a guard has failed.
+    doubts: AtomicU32,
     bells: ArcSwap<Vec<Arc<Bell>>>,
     running: OnceLock<Running>,
 }
@@ -153,6 +158,7 @@ impl Herd {
             thirst: AtomicBool::new(false),
             water: ArcSwap::default(),
             guard: ArcSwapOption::empty(),
+            doubts: AtomicU32::new(0),
             bells: ArcSwap::default(),
             running: OnceLock::new(),
         };
@@ -189,7 +195,7 @@ impl Herd {
     pub(crate) fn choose(
         &self,
         want: Want,
-        target: &crate::config::Target,
+        target: &Target,
         group: Option<&Arc<[NodeName]>>,
         causal: &mut Causal,
         tried: &[usize],
@@ -216,22 +222,13 @@ impl Herd {
     pub(crate) fn problem(
         &self,
         want: Want,
-        target: &crate::config::Target,
+        target: &Target,
         group: Option<&Arc<[NodeName]>>,
+        causal: &Causal,
     ) -> Problem {
-        use crate::config::Target;
         let state = self.state.load();
         let (what, reasons) = match (want, target) {
-            (_, Target::Node(name)) => {
-                let reasons = match state.index_of(name) {
-                    None => format!("{name} is no node of this herd"),
-                    Some(node) => {
-                        let seen = state.view(node).map(|view| view.reasons.join(", "));
-                        format!("{name}: {}; {}", seen.unwrap_or_default(), state.plan.no_writer)
-                    }
-                };
-                ("this node cannot be used now", reasons)
-            }
+            (_, Target::Node(name)) => ("this node cannot be used now", state.why_not(name)),
             (_, Target::Writers) => {
                 ("no node of the group can be used now", state.topology.verdict.to_string())
             }
@@ -239,10 +236,16 @@ impl Herd {
                 "nobody may be written to now",
                 state.plan_of(group, |plan| plan.no_writer.clone()),
             ),
-            (_, Target::Reader | Target::Split) => (
-                "nobody may be read now",
-                state.plan_of(group, |plan| format!("{}; {}", plan.no_writer, plan.no_reader)),
-            ),
+            (_, Target::Reader | Target::Split) => {
+                let late = if causal.needs() {
+                    "no standby is known to have what this session wrote; "
+                } else {
+                    ""
+                };
+                let reasons =
+                    |plan: &Plan| format!("{late}{}", once([&plan.no_writer, &plan.no_reader]));
+                ("nobody may be read now", state.plan_of(group, reasons))
+            }
         };
         let kind = match (&state.topology.verdict, state.held) {
             (_, Some(_)) => "held",
@@ -261,6 +264,7 @@ impl Herd {
     }
 
     /// How many wait for a change.
+    #[cfg(test)]
     pub(crate) fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
     }
@@ -276,6 +280,24 @@ impl Herd {
     #[inline]
     pub(crate) fn wrote(&self, causal: &mut Causal, early: bool) {
         causal.write(self.samples.load(Ordering::SeqCst), early);
+        if !self.state.load().plan.readers.is_empty() {
+            self.thirst.store(true, Ordering::Release);
+            for bell in self.bells.load().iter() {
+                bell.later.notify_one();
+            }
+        }
+    }
+
+    /// Whether a connection to this node, chosen at `epoch`, may still be used for a transaction that has not begun.
+    #[inline]
+    pub(crate) fn is_still(&self, node: usize, writer: bool, epoch: u64) -> bool {
+        let state = self.state.load();
+        let held = state.held.is_some();
+        if writer {
+            return !held && state.epochs.get(node) == Some(&epoch);
+        }
+        // Who reads on a primary that is about to be stopped would be cut off there.
+        !(held && state.is_primary(node))
     }
 
     /// What the guard of a write on `node` is, if that is known.
@@ -287,8 +309,10 @@ impl Herd {
     }
 
     /// A guard has refused a write (22012), so nothing was done: looks at the node at once. Those who wait for
-    /// [`Herd::changes`] hear when there is another value.
+    /// [`Herd::changes`] hear of this look and the next few, whether there is another value or not: it may have come
+    /// before they began to wait.
     pub(crate) fn guard_failed(&self, node: usize) {
+        self.doubts.store(DOUBTS, Ordering::Release);
         if let Some(bell) = self.bells.load().get(node) {
             bell.now.notify_one();
         }
@@ -308,11 +332,6 @@ impl Herd {
             intake.holds = intake.holds.saturating_sub(1);
             intake.holds
         })
-    }
-
-    /// How many holds an operator has in force.
-    pub(crate) fn holds(&self) -> usize {
-        self.lock().holds
     }
 
     /// Evidence from the data path: a connection to the node could not be made, broke, or the server said that it is
@@ -342,6 +361,17 @@ impl Herd {
         // What panicked inside did not leave it half changed.
         self.intake.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Reasons of two lists, each once: a node that can neither be written to nor read is in both.
+fn once(lists: [&str; 2]) -> String {
+    let mut said: Vec<&str> = Vec::new();
+    for reason in lists.into_iter().flat_map(|list| list.split("; ")) {
+        if !reason.is_empty() && !said.contains(&reason) {
+            said.push(reason);
+        }
+    }
+    said.join("; ")
 }
 
 /// A place among those who wait for a change.

@@ -20,6 +20,7 @@ mod talk;
 #[cfg(test)]
 mod tests;
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -30,8 +31,8 @@ use crate::settings::Settings;
 use crate::stats::PoolStats;
 use state::{State, Todo};
 
-pub(crate) use connect::{Connect, Opened};
-pub(crate) use error::{PoolError, Refusal, TalkError};
+use connect::Connect;
+pub(crate) use error::{PoolError, TalkError};
 pub(crate) use lease::Lease;
 pub(crate) use registry::Pools;
 pub(crate) use server::{Server, ServerIdentity, Use};
@@ -49,6 +50,8 @@ pub(crate) struct Pool {
     connector: Arc<dyn Connect>,
     /// Never held while anything is awaited, sent, opened or closed.
     state: Mutex<State>,
+    /// Connections a cancel request is under way for.
+    cancelling: AtomicUsize,
 }
 
 /// How many connections and clients a pool has.
@@ -85,6 +88,7 @@ impl Pool {
             rules,
             connector,
             state: Mutex::new(state),
+            cancelling: AtomicUsize::new(0),
         }
     }
 
@@ -117,12 +121,11 @@ impl Pool {
     /// Its connections and clients, counted.
     pub(crate) fn counts(&self) -> Counts {
         let state = self.lock();
-        let known = state.known.values();
         Counts {
             idle: state.idle.len(),
-            active: (state.slots - state.opening).saturating_sub(state.idle.len()),
+            active: state.active(),
             opening: state.opening,
-            cancelling: known.filter(|identity| identity.is_being_cancelled()).count(),
+            cancelling: self.cancelling.load(Ordering::Relaxed),
             waiting: state.queue.len(),
             longest_wait: state
                 .queue

@@ -3,6 +3,7 @@
 mod buffers;
 mod guard;
 mod transfer;
+mod watch;
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -51,6 +52,11 @@ pub(crate) async fn serve(client: Client, shared: Arc<Shared>) {
         tried: Vec::new(),
         began: None,
         stuck: Stuck::Not,
+        client_quiet: false,
+        server_quiet: false,
+        same_wake: false,
+        slow: watch::SlowWatch::default(),
+        logs_slow: false,
         guard: None,
         guard_failures: 0,
     };
@@ -88,6 +94,14 @@ struct Relay {
     /// When the server connection was taken.
     began: Option<Instant>,
     stuck: Stuck,
+    /// Since this task was woken, the client has had nothing more to say; and its server.
+    client_quiet: bool,
+    server_quiet: bool,
+    /// The task has not waited since it was woken, so what was quiet still is.
+    same_wake: bool,
+    /// How long the statement under way takes, where that is logged.
+    slow: watch::SlowWatch,
+    logs_slow: bool,
     /// What is checked with writes on the server at hand.
     guard: Option<guard::Check>,
     /// How often that has failed in a row.
@@ -104,7 +118,11 @@ impl Relay {
                         return problem.fatal;
                     }
                 }
-                Event::Done => self.done(),
+                Event::Done => {
+                    self.answered();
+                    self.done();
+                    self.same_wake = true;
+                }
                 Event::Gone => return None,
                 Event::End(problem) => return Some(problem),
                 Event::Elsewhere(why) => self.elsewhere(why),
@@ -114,6 +132,7 @@ impl Relay {
                     }
                 }
                 Event::Guarded => self.guarded(),
+                Event::Held => self.wait_out_hold().await,
                 Event::Poisoned => {
                     return Some(
                         Problem::new(
@@ -139,6 +158,7 @@ impl Relay {
             self.rules = Arc::clone(&rules);
         }
         drop(rules);
+        self.logs_slow = self.shared.config.load().slow_query.is_some();
         let needs = self.session.needs();
         let mut need = Need {
             want: needs.want,
@@ -152,8 +172,10 @@ impl Relay {
         if pinned && need.target.is_none() && *target_of(&self.rules) == Target::Split {
             need.want = herdsman::policy::Want::Write;
         }
+        let mut waited = false;
         let mut got = checkout::at_once(&self.shared, &self.card.pools, &mut need);
         if let Ok(None) = got {
+            waited = true;
             self.card.enter(State::Waiting, self.shared.clock.now());
             let waiting = checkout::wait(&self.shared, &self.card.pools, &mut need, &self.card);
             let patience = poll_client(&mut self.stream, self.work.as_deref_mut(), &self.card);
@@ -161,6 +183,9 @@ impl Relay {
                 biased;
                 got = waiting => got.map(Some),
                 end = patience => return Some(end),
+                () = self.card.cancel.asked() => {
+                    Err(Problem::new(code::CANCELLED, "cancelled while waiting for a connection"))
+                }
             };
         }
         let mut lease = match got {
@@ -173,17 +198,24 @@ impl Relay {
         };
         if lease.server.settings.id != self.session.settings().id
             && !self.session.settings().harmless()
-            && let Err(problem) = lease.server.apply(self.session.settings()).await
         {
-            drop(lease);
-            self.refuse(&Problem::new(code::SYSTEM, problem.to_string()));
-            return None;
+            waited = true;
+            if let Err(problem) = lease.server.apply(self.session.settings()).await {
+                drop(lease);
+                self.refuse(&Problem::new(code::SYSTEM, problem.to_string()));
+                return None;
+            }
         }
         if self.rules.write_guard != WriteGuard::Off
             && lease.writer
-            && !self.renew_guard(lease.pool.node).await
+            && !self.renew_guard(lease.pool.node, lease.epoch).await
         {
+            let left = self.shared.herd.epoch(lease.pool.node) != lease.epoch;
             lease.give_back(self.worker, self.shared.clock.now());
+            if left {
+                // It is looked for anew.
+                return None;
+            }
             self.refuse(
                 &Problem::new(
                     code::CANNOT_CONNECT_NOW,
@@ -194,7 +226,7 @@ impl Relay {
             return None;
         }
         let pending = self.work.as_ref().map_or(0, |work| work.out.to_client.len());
-        self.session.attach(!lease.writer, pending);
+        self.session.attach(pending);
         self.card.cancel.set(Some(Arc::clone(&lease.server.identity)));
         let node = u32::try_from(lease.server.identity.node).unwrap_or(u32::MAX - 1);
         self.card.node.store(node + 1, Ordering::Relaxed);
@@ -202,11 +234,13 @@ impl Relay {
         self.began = Some(Instant::now());
         self.lease = Some(lease);
         self.stuck = Stuck::Not;
+        self.server_quiet = false;
+        self.same_wake = !waited && self.rules.write_guard == WriteGuard::Off;
         None
     }
 
-    /// Finds out what is to be checked with writes on `node`, for as long as writes are held.
-    async fn renew_guard(&mut self, node: usize) -> bool {
+    /// Finds out what is to be checked with writes on `node`, for as long as writes are held and it is the primary.
+    async fn renew_guard(&mut self, node: usize, epoch: u64) -> bool {
         if self.guard_failures > RETRIES {
             return false;
         }
@@ -222,6 +256,9 @@ impl Relay {
                 }
             }
             known = true;
+            if self.shared.herd.epoch(node) != epoch {
+                return false;
+            }
             if !matches!(timeout_at(until, changes.changed()).await, Ok(Ok(()))) {
                 return false;
             }
@@ -238,6 +275,21 @@ impl Relay {
         self.rewind();
     }
 
+    /// A client that keeps its connection begins nothing new while writes are held.
+    async fn wait_out_hold(&mut self) {
+        let until = Instant::now() + self.shared.config.load().hold;
+        let mut changes = self.shared.herd.changes();
+        while self.shared.herd.is_held() {
+            if !matches!(timeout_at(until, changes.changed()).await, Ok(Ok(()))) {
+                self.refuse(
+                    &Problem::new(code::CANNOT_CONNECT_NOW, "nothing may be written now: held")
+                        .hint("try again when the hold is over"),
+                );
+                return;
+            }
+        }
+    }
+
     /// The server has answered everything.
     fn done(&mut self) {
         let Some(lease) = self.lease.as_ref() else { return };
@@ -248,7 +300,9 @@ impl Relay {
             work.kept.clear();
         }
         if self.session.take_wrote() {
-            self.shared.herd.wrote(&mut self.causal, lease.server.commits_early);
+            // Where the client has a say in it, the careful position counts.
+            let early = self.session.take_early() || lease.server.commits_early;
+            self.shared.herd.wrote(&mut self.causal, early);
         }
         let stats = &lease.pool.stats;
         if let Some(began) = self.began.take() {
@@ -258,8 +312,10 @@ impl Relay {
         stats.transactions.fetch_add(1, Ordering::Relaxed);
         let queries = std::mem::take(&mut self.session.queries);
         stats.queries.fetch_add(queries, Ordering::Relaxed);
+        stats.count_prepared(std::mem::take(&mut self.session.prepared));
         self.card.transactions.fetch_add(1, Ordering::Relaxed);
         self.card.queries.fetch_add(queries, Ordering::Relaxed);
+        self.card.prepared.store(self.session.prepared_statements(), Ordering::Relaxed);
         self.stuck = Stuck::Not;
         self.card.enter(State::Idle, now);
         if self.session.pinned().is_some() {
@@ -276,6 +332,16 @@ impl Relay {
         }
     }
 
+    /// Everything that was asked has been answered.
+    fn answered(&mut self) {
+        if self.slow.is_on() {
+            let seats = self.shared.herd.seats();
+            let node = self.lease.as_ref().and_then(|lease| seats.get(lease.pool.node));
+            let node = node.map_or("?", |seat| seat.name.as_str());
+            self.slow.end(self.shared.config.load().slow_query, node, &self.card.pools);
+        }
+    }
+
     /// Another node is asked what this one would not answer.
     fn elsewhere(&mut self, why: Elsewhere) {
         if let Some(node) = self.lease.as_ref().map(|lease| lease.server.identity.node) {
@@ -286,8 +352,9 @@ impl Relay {
         self.rewind();
         if why == Elsewhere::Writes {
             self.learn();
+        }
+        if why == Elsewhere::Writes || self.tried.len() >= RETRIES {
             self.session.must_write();
-            self.stuck = Stuck::Not;
         }
     }
 
@@ -303,9 +370,8 @@ impl Relay {
     /// The connection to the server is gone.
     fn lost(&mut self, told: &Told) -> Option<End> {
         let node = self.lease.as_ref().map(|lease| lease.server.identity.node);
-        let name = node.and_then(|node| {
-            self.shared.herd.seats().get(node).map(|seat| seat.name.to_string())
-        });
+        let name = node
+            .and_then(|node| self.shared.herd.seats().get(node).map(|seat| seat.name.to_string()));
         if let Some(lease) = &self.lease {
             lease.pool.stats.errors.fetch_add(1, Ordering::Relaxed);
         }
@@ -321,6 +387,7 @@ impl Relay {
         self.tried.clear();
         let work = self.work.get_or_insert_with(Work::borrow);
         work.server_sent = 0;
+        work.server_begun = false;
         work.out.to_server.clear();
         work.kept.clear();
         self.stuck = Stuck::Not;
@@ -340,6 +407,7 @@ impl Relay {
             work.out.to_client.truncate(keep.max(work.client_sent));
             work.out.to_server.clear();
             work.server_sent = 0;
+            work.server_begun = false;
             work.input_again();
         }
         self.stuck = Stuck::Not;
@@ -376,9 +444,7 @@ impl Relay {
             }
             Order::QueryTimeout => {
                 self.card.obeyed(Order::QueryTimeout);
-                if self.lease.is_none() {
-                    return None;
-                }
+                self.lease.as_ref()?;
                 let words = "the statement took longer than `query_timeout`, and cancelling it did not help";
                 return self.lost(&Told { code: None, words: words.to_owned(), unsent: false });
             }

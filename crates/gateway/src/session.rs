@@ -12,6 +12,7 @@ mod fromserver;
 mod guard;
 mod local;
 mod loss;
+mod pins;
 
 #[cfg(test)]
 mod tests;
@@ -153,16 +154,24 @@ pub(crate) struct Session {
     startup: Settings,
     /// What they were before the transaction, if it changed them.
     before: Option<(Settings, Settings)>,
-    /// A check went with what is under way, which commits by itself.
+    /// A check went ahead of what is under way, which commits by itself, and has not been answered.
     guarded: bool,
+    /// Whether one is due with the batch that begins.
+    check: guard::Due,
+    /// One was sent along with the bytes at hand.
+    checked: bool,
+    /// A `Sync` is due behind the message that is passed on, for a check ahead of it; whether the client sees the answer.
+    sync_after: Option<bool>,
     /// The last statement was a rollback; of all, if the transaction is over.
     rolled_back: bool,
     /// A partial rollback happened after the transaction changed settings: nobody knows them.
     unsure: bool,
-    /// The server connection belongs to the client until it leaves, and why.
-    pinned: Option<&'static str>,
+    /// Why the server connection belongs to the client until it leaves, if it does.
+    pins: Vec<&'static str>,
     /// The server connection is not to be used by anybody else.
     tainted: bool,
+    /// Length of the batch that was answered without a server.
+    taken_here: usize,
     /// A server was attached and has been sent nothing.
     fresh: bool,
     /// Extended messages were sent since the last `Sync`.
@@ -177,6 +186,8 @@ pub(crate) struct Session {
     commits: bool,
     /// What is under way may write.
     writes: bool,
+    /// The commit may be acknowledged before it is flushed.
+    early: bool,
     /// A reader refused what is to be sent again: it writes.
     to_writer: bool,
     /// Something of the answer under way has been shown.
@@ -191,6 +202,18 @@ pub(crate) struct Session {
     copying: bool,
     /// Statements carried out, for the statistics.
     pub(crate) queries: u64,
+    /// The same of prepared statements.
+    pub(crate) prepared: Prepared,
+}
+
+/// What was done with prepared statements, counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Prepared {
+    /// By the client.
+    pub(crate) client_parses: u64,
+    /// On servers, for clients.
+    pub(crate) server_parses: u64,
+    pub(crate) binds: u64,
 }
 
 #[derive(Debug, Default)]
@@ -225,10 +248,14 @@ impl Session {
             startup,
             before: None,
             guarded: false,
+            check: guard::Due::No,
+            checked: false,
+            sync_after: None,
             rolled_back: false,
             unsure: false,
-            pinned: pinned.then_some("session mode"),
+            pins: pinned.then_some(pins::SESSION_MODE).into_iter().collect(),
             tainted: false,
+            taken_here: 0,
             fresh: false,
             unsynced: false,
             skipping: false,
@@ -236,6 +263,7 @@ impl Session {
             mark: 0,
             commits: false,
             writes: false,
+            early: false,
             to_writer: false,
             shown: false,
             unconfirmed: false,
@@ -243,6 +271,7 @@ impl Session {
             muted: false,
             copying: false,
             queries: 0,
+            prepared: Prepared::default(),
         }
     }
 
@@ -256,13 +285,13 @@ impl Session {
         &self.settings
     }
 
-    /// A server is there, and whether what failed on another may be asked of it in its place.
-    pub(crate) fn attach(&mut self, reader: bool, shown: usize) {
+    /// A server is there; `shown` is how much of `to_client` there is before its answers.
+    pub(crate) fn attach(&mut self, shown: usize) {
         self.fresh = true;
         self.unnamed.at_server = false;
         self.to_writer = false;
         let plain = self.batch.needs.want == Want::Read && matches!(self.tx, Tx::AtServer);
-        self.retractable = reader && plain;
+        self.retractable = plain;
         self.mark = shown;
         self.shown = false;
     }
@@ -285,9 +314,19 @@ impl Session {
     /// The server is given up and what was sent to it is to be sent to another: everything as before it was sent. The
     /// caller has kept the bytes, and cuts its output to the returned length.
     pub(crate) fn rewind(&mut self) -> usize {
+        // A check is answered before everything else: of what it goes with, nothing has been.
+        let guarded = self.guarded;
         self.forget_server();
         self.names_undone();
-        self.mark
+        // The client will have said it once only; what a server has prepared stays prepared.
+        self.prepared.client_parses = 0;
+        self.prepared.binds = 0;
+        if guarded { usize::MAX } else { self.mark }
+    }
+
+    /// How many named statements the client has prepared.
+    pub(crate) fn prepared_statements(&self) -> usize {
+        self.names.len()
     }
 
     /// Where the client's transaction is, for the console and the caller's timeouts.
@@ -300,14 +339,9 @@ impl Session {
         self.expects.is_empty() && self.pass == 0 && !self.unsynced
     }
 
-    /// Why the connection stays with the client, if it does.
-    pub(crate) fn pinned(&self) -> Option<&'static str> {
-        self.pinned
-    }
-
     /// Whether the connection may be used by somebody else after this client, as it is.
     pub(crate) fn leaves_clean(&self) -> bool {
-        !self.tainted && (self.pinned.is_none() || self.pinned == Some("session mode"))
+        !self.tainted && self.holds_state().is_none()
     }
 
     /// What is to be sent again belongs to the writer.
@@ -332,6 +366,11 @@ impl Session {
             _ => return None,
         };
         str::from_utf8(text).ok()
+    }
+
+    /// Whether commits may be acknowledged before they are flushed, by what the client has set.
+    pub(crate) fn take_early(&mut self) -> bool {
+        std::mem::take(&mut self.early) || self.settings.get("synchronous_commit").is_some()
     }
 
     /// Whether what is under way may write, for read-your-writes.
@@ -360,6 +399,7 @@ impl Session {
         self.unconfirmed = false;
         self.muted = false;
         self.guarded = false;
+        self.sync_after = None;
         self.detach();
     }
 

@@ -64,10 +64,13 @@ impl Settings {
         intern::intern(values)
     }
 
-    /// What `RESET ALL` leaves: who one is.
-    pub(crate) fn after_reset_all(&self) -> Self {
-        let kept = self.values.iter().filter(|(name, _)| is_identity(name));
-        intern::intern(kept.cloned().collect())
+    /// What `RESET ALL` makes of these where the session began with `first`: all as at first, but who one is stays.
+    pub(crate) fn after_reset_all(&self, first: &Self) -> Self {
+        let others = first.values.iter().filter(|(name, _)| !is_identity(name));
+        let identity = self.values.iter().filter(|(name, _)| is_identity(name));
+        let mut values: Vec<_> = others.chain(identity).cloned().collect();
+        values.sort();
+        intern::intern(values)
     }
 
     /// From a start-up packet's parameters: `options` is taken apart (`-c name=value`, `--name=value`), `user`,

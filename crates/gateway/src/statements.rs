@@ -5,7 +5,7 @@
 //! PostgreSQL plans it for the values at hand.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
 
 use crate::effects::{Effect, effect};
@@ -22,6 +22,20 @@ pub(crate) struct Statement {
     pub(crate) types: Box<[u8]>,
     /// What it leaves behind.
     pub(crate) effect: Effect,
+    /// Some server has taken it.
+    taken: AtomicBool,
+}
+
+impl Statement {
+    /// A server has taken it.
+    pub(crate) fn was_taken(&self) {
+        self.taken.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether some server has taken it: then others will, too.
+    pub(crate) fn is_known_good(&self) -> bool {
+        self.taken.load(Ordering::Relaxed)
+    }
 }
 
 /// Texts that somebody has prepared, shared by every client. A text nobody uses any more is forgotten.
@@ -59,6 +73,7 @@ fn make(query: &[u8], types: &[u8]) -> Arc<Statement> {
         query: query.into(),
         types: types.into(),
         effect: str::from_utf8(query).map_or(Effect::Unknown, effect),
+        taken: AtomicBool::new(false),
     })
 }
 
@@ -113,7 +128,8 @@ impl ServerStatements {
     }
 
     /// How many there are.
-    pub(crate) fn len(&self) -> usize {
+    #[cfg(test)]
+    fn len(&self) -> usize {
         self.there.len()
     }
 }

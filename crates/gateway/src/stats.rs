@@ -8,6 +8,7 @@ mod totals;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use crate::session::Prepared;
 pub(crate) use histogram::Histogram;
 pub use histogram::Times;
 pub(crate) use slow_log::slow;
@@ -54,6 +55,17 @@ struct Mark {
 }
 
 impl PoolStats {
+    /// Adds what a session has done with prepared statements; most have done nothing.
+    #[inline]
+    pub(crate) fn count_prepared(&self, done: Prepared) {
+        let Prepared { client_parses, server_parses, binds } = done;
+        if done != Prepared::default() {
+            self.client_parses.fetch_add(client_parses, Relaxed);
+            self.parses.fetch_add(server_parses, Relaxed);
+            self.binds.fetch_add(binds, Relaxed);
+        }
+    }
+
     pub(crate) fn totals(&self) -> Totals {
         let transactions = self.transactions.load(Relaxed);
         let transaction_time = self.transaction.sum();

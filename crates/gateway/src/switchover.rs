@@ -3,6 +3,7 @@
 //!
 //! The order, and what follows from each failure, is pure (`machine`); `hands` carries it out.
 
+mod ask;
 mod command;
 mod hands;
 mod machine;

@@ -89,7 +89,7 @@ pub(crate) enum LogFormat {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Watch the nodes, serve the API and the gateway, deliver the stream, until told to stop
+    /// Watch the nodes; serve the API, the gateway and the stream until told to stop
     #[command(after_help = RUN_EXAMPLES)]
     Run(ConfigFile),
     /// Say what is wrong with the configuration, or what it means

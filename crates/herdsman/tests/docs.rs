@@ -147,6 +147,7 @@ fn check(text: &str) -> Result<(), String> {
         let contents = match () {
             () if name.contains("key") => made.signing_key.serialize_pem(),
             () if [".pem", ".crt", "cert"].iter().any(|end| name.contains(end)) => made.cert.pem(),
+            () if name == "userlist.txt" => "\"boss\" \"secret\"\n".to_owned(),
             () => "secret\n".to_owned(),
         };
         if !is_log {

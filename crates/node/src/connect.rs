@@ -252,7 +252,9 @@ impl Connection {
                 }
                 match polled {
                     Poll::Pending => return Poll::Pending,
-                    Poll::Ready(Some(Ok(AsyncMessage::Notice(notice)))) => on_notice(notice.message()),
+                    Poll::Ready(Some(Ok(AsyncMessage::Notice(notice)))) => {
+                        on_notice(notice.message());
+                    }
                     Poll::Ready(Some(Ok(_notification))) => {}
                     Poll::Ready(Some(Err(error))) => {
                         story = describe(&error);

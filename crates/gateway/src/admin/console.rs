@@ -24,7 +24,7 @@ use extended::Extended;
 /// No command is longer; nor is what a client may send ahead while one is carried out.
 const LONGEST: usize = 64 * 1024;
 /// Rows are sent, and others get a turn, after so many.
-const ROWS_AT_ONCE: usize = 200;
+const ROWS_AT_ONCE: u32 = 200;
 
 /// What the console is a console of.
 pub(super) trait Engine: Send + Sync {
@@ -225,13 +225,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send, E: Engine> Console<S, E> {
         formats: &Formats,
         most: u32,
     ) -> io::Result<()> {
-        let mut sent = 0;
+        let mut sent = 0_u32;
         while sent < most
             && let Some(row) = rows.next()
         {
             put_row(&mut self.out, &row, formats);
             sent += 1;
-            if sent as usize % ROWS_AT_ONCE == 0 {
+            if sent.is_multiple_of(ROWS_AT_ONCE) {
                 self.send().await?;
                 tokio::task::yield_now().await;
             }

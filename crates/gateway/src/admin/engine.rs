@@ -170,7 +170,8 @@ impl Engine {
         self.known_or_all(database)?;
         let pools = &self.shared.pools;
         // As PgBouncer: who gives up waiting, or is cancelled, does not leave clients held behind.
-        let mut undo = Undo { shared: &self.shared, database, armed: !pools.is_paused(database) };
+        let mut undo =
+            Undo { shared: &self.shared, database, armed: !pools.has_own_pause(database) };
         pools.pause(database);
         let back = pools.come_back(database);
         let waited = until(back, notices, || {
@@ -195,14 +196,14 @@ impl Engine {
         if held {
             shared.herd.resume();
         }
-        let paused = match database {
-            Some(_) => shared.pools.is_paused(database),
-            None => !gather::view(shared, Show::State).paused.is_empty(),
-        };
-        if !held && !paused {
-            notices.say("nothing was paused or held");
+        let was_paused = shared.pools.resume(database);
+        match database {
+            Some(name) if shared.pools.is_paused(None) => notices.say(format!(
+                "everything is paused, so {name} stays paused until RESUME without a name"
+            )),
+            _ if !held && !was_paused => notices.say("nothing was paused or held"),
+            _ => {}
         }
-        shared.pools.resume(database);
         Ok("RESUME")
     }
 

@@ -75,6 +75,11 @@ impl Link {
         Err(problem)
     }
 
+    /// Whether there is a node to ask.
+    pub(super) fn has_places(&self) -> bool {
+        !(self.places)().is_empty()
+    }
+
     /// Has the next question asked over a new connection.
     pub(super) fn close(&self) {
         *self.open.lock().unwrap_or_else(PoisonError::into_inner) = None;

@@ -72,6 +72,10 @@ impl Lookup {
         if let Some(answer) = before.usable(Instant::now()) {
             return answer;
         }
+        if !self.link.has_places() {
+            // Not a failure of theirs: as soon as there is a node, it is asked.
+            return before.stale(Instant::now()).ok_or_else(unavailable);
+        }
         let asked = self.link.ask(name, query, password).await;
         let now = Instant::now();
         let row = match asked {
@@ -92,6 +96,11 @@ impl Lookup {
         let said = Some((found.clone(), now));
         entry.write(|answer| *answer = Answer { said, failed: None, outdated: false });
         Ok(found)
+    }
+
+    /// Whether there is anybody to ask.
+    pub(super) fn has_places(&self) -> bool {
+        self.link.has_places()
     }
 
     /// A user as the servers said last.
@@ -187,7 +196,7 @@ fn verified(name: &str, row: Row) -> Option<Option<Verifier>> {
 
 fn unavailable() -> Problem {
     Problem::new(code::CANNOT_CONNECT_NOW, "users cannot be looked up now")
-        .hint("Try again; the gateway's log says why.")
+        .hint("try again; the gateway's log says why")
 }
 
 impl fmt::Debug for Lookup {

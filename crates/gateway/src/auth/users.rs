@@ -119,6 +119,11 @@ impl Users {
         }
     }
 
+    /// Whether there is a server that could be asked.
+    pub(crate) fn can_ask(&self) -> bool {
+        self.lookup.has_places()
+    }
+
     /// The user of this name as far as it is known without asking a server: for the admin database, and for reloads.
     pub(crate) fn known(&self, name: &str) -> Option<Arc<User>> {
         let listed = self.listed.load();
@@ -192,10 +197,11 @@ impl Listed {
         })
     }
 
-    /// Anybody, where nobody is known and the loopback interface is trusted.
+    /// Anybody, where nobody is known and no password is asked for: a certificate or the loopback interface is enough.
     fn anybody(&self, name: &str) -> Option<Arc<User>> {
-        let open =
-            self.trust_loopback && self.users.is_empty() && !self.has_file && !name.is_empty();
+        let unasked =
+            self.trust_loopback || matches!(self.method, AuthMethod::Cert | AuthMethod::Trust);
+        let open = unasked && self.users.is_empty() && !self.has_file && !name.is_empty();
         let nothing = UserConfig::default();
         open.then(|| Arc::new(User::new(name, &nothing, self.method, None, Origin::Nowhere)))
     }

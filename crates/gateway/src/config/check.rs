@@ -266,7 +266,7 @@ impl GatewayConfig {
             ("promote", &switchover.promote),
             ("follow", &switchover.follow),
         ] {
-            for (number, argument) in (1..).zip(command) {
+            for (number, argument) in (1_usize..).zip(command) {
                 let mut rest = argument.clone();
                 for known in PLACEHOLDERS {
                     rest = rest.replace(known, "");
@@ -276,7 +276,7 @@ impl GatewayConfig {
                 let word =
                     |name: &str| !name.is_empty() && name.chars().all(|c| c.is_ascii_lowercase());
                 if let Some(name) = unknown.filter(|name| word(name)) {
-                    let number = usize::to_string(&number);
+                    let number = number.to_string();
                     let message = format!(
                         "`gateway.switchover.{key}` has `{{{name}}}`, expected {}",
                         any_of(&PLACEHOLDERS)

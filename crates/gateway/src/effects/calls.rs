@@ -5,7 +5,7 @@ use herdsman::classify::{Token, TokenKind};
 use super::Effect;
 use super::words::{name, plain};
 
-const LOCK: &str = "a session advisory lock";
+pub(super) const LOCK: &str = "a session advisory lock";
 pub(super) const TEMPORARY: &str = "a temporary table";
 pub(super) const SEED: &str = "a random seed";
 const SETTING: &str = "a setting made by a function";

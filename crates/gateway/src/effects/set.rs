@@ -20,14 +20,22 @@ pub(super) fn set(mut words: Words<'_, '_>) -> Effect {
     if words.rest().iter().any(|token| names_temporary_schema(token.text)) {
         return Effect::Sticky(TEMPORARY_PATH);
     }
-    if words.eat("local") || words.eat_any(&["transaction", "constraints"]) {
+    if names_setting(words) {
+        return assignment(words);
+    }
+    if words.eat_any(&["local", "transaction", "constraints"]) {
         return Effect::Local;
     }
     if words.eat_all(&["session", "characteristics", "as", "transaction"]) {
         return characteristics(words);
     }
-    if !words.rest().get(1).is_some_and(|token| token.is("authorization")) {
-        words.eat("session");
+    if words.peek().is_some_and(|word| word.is("session"))
+        && !words.rest().get(1).is_some_and(|word| word.is("authorization"))
+    {
+        words.next();
+        if names_setting(words) {
+            return assignment(words);
+        }
     }
     if words.eat_all(&["session", "authorization"]) {
         return value(AUTHORIZATION, words);
@@ -46,14 +54,28 @@ pub(super) fn set(mut words: Words<'_, '_>) -> Effect {
     if words.eat("schema") {
         return value("search_path", words);
     }
+    if words.eat("role") {
+        return value("role", words);
+    }
     if words.eat_all(&["xml", "option"]) {
         return value("xmloption", words);
     }
+    Effect::Unknown
+}
+
+/// Whether the next word is the name of a setting, which may be any: `SET local.a = 1` is no `SET LOCAL`.
+fn names_setting(words: Words<'_, '_>) -> bool {
+    words.rest().get(1).is_some_and(|token| {
+        token.kind == TokenKind::Dot
+            || token.is("to")
+            || token.kind == TokenKind::Other && token.text == "="
+    })
+}
+
+/// `name {TO | =} value`.
+fn assignment(mut words: Words<'_, '_>) -> Effect {
     let Some(name) = setting(&mut words) else { return Effect::Unknown };
-    if !words.eat("to") && !words.eat_sign("=") && name != "role" {
-        return Effect::Unknown;
-    }
-    value(&name, words)
+    if words.eat("to") || words.eat_sign("=") { value(&name, words) } else { Effect::Unknown }
 }
 
 /// `RESET …`, after its first word.

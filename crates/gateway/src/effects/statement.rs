@@ -54,6 +54,7 @@ pub(super) fn effect(tokens: &[Token<'_>]) -> Effect {
         return explain(words);
     }
     let itself = match head.as_str() {
+        "select" if unlocks(words.rest()) => Effect::Releases(&[calls::LOCK]),
         "select" => {
             if let Some(effect) = set::by_function(words) {
                 return effect;
@@ -77,6 +78,12 @@ pub(super) fn effect(tokens: &[Token<'_>]) -> Effect {
         "listen" => Effect::Sticky("LISTEN"),
         "load" => Effect::Sticky("LOAD"),
         "do" => block(words),
+        "unlisten" if matches!(words.rest(), [all] if all.kind == TokenKind::Other) => {
+            Effect::Releases(&["LISTEN"])
+        }
+        "close" if matches!(words.rest(), [all] if all.is("all")) => {
+            Effect::Releases(&["a cursor WITH HOLD"])
+        }
         "savepoint" | "release" | "unlisten" | "notify" | "fetch" | "move" | "close" | "lock" => {
             Effect::Uses
         }
@@ -90,6 +97,13 @@ pub(super) fn effect(tokens: &[Token<'_>]) -> Effect {
         // `EXECUTE p(set_config(…, true))`: what `itself` says is more.
         _ => itself,
     }
+}
+
+/// Whether a query does nothing but let go of every session lock.
+fn unlocks(rest: &[Token<'_>]) -> bool {
+    matches!(rest, [name, open, close]
+        if name.is("pg_advisory_unlock_all")
+            && (open.kind, close.kind) == (TokenKind::Open, TokenKind::Close))
 }
 
 /// A query makes a temporary table with `INTO TEMP`.

@@ -97,3 +97,34 @@ impl Drop for Burden {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_worker_runs_what_it_is_given_on_its_own_thread_and_its_end_is_seen() {
+        let workers = [Worker::start(0).await.unwrap(), Worker::start(1).await.unwrap()];
+        let name = async { thread::current().name().map(ToOwned::to_owned) };
+        assert_eq!(workers[1].handle().spawn(name).await.unwrap().as_deref(), Some("gateway-1"));
+        let ended = first_to_end(&workers);
+        tokio::pin!(ended);
+        let now = tokio::time::timeout(std::time::Duration::ZERO, &mut ended).await;
+        assert!(now.is_err(), "{now:?}");
+        // As its thread does on every way out.
+        workers[1].stop().await;
+        assert_eq!(ended.await, "gateway-1");
+        workers[0].stop().await;
+    }
+
+    #[tokio::test]
+    async fn clients_are_counted_until_they_have_left() {
+        let worker = Worker::start(0).await.unwrap();
+        let (one, two) = (worker.take(), worker.take());
+        assert_eq!(worker.clients(), 2);
+        drop(one);
+        assert_eq!(worker.clients(), 1);
+        drop(two);
+        assert_eq!(worker.clients(), 0);
+    }
+}

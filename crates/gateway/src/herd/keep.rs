@@ -368,7 +368,10 @@ impl Herd {
         };
         let (epoch, began) = (sample.epoch, sample.at);
         self.guard.store(value.map(|value| Arc::new(Guard { node, epoch, value, began })));
-        if news {
+        let doubted = self
+            .doubts
+            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |left| left.checked_sub(1));
+        if news || doubted.is_ok() {
             self.changed.send_modify(|count| *count = count.wrapping_add(1));
         }
     }

@@ -32,6 +32,8 @@ const CONNECT: Duration = Duration::from_secs(1);
 const REST: Duration = Duration::from_millis(250);
 /// Shortest time between two looks that sessions ask for: so late may a reader be used again after a write.
 pub(super) const INTERVAL: Duration = Duration::from_millis(25);
+/// The same while sessions write and none has asked yet: so much of what they wrote cannot be read when the primary dies.
+const SELDOM: Duration = Duration::from_millis(100);
 /// A connection that nobody wanted anything of for so long is closed.
 const IDLE: Duration = Duration::from_secs(60);
 
@@ -55,6 +57,8 @@ pub(super) struct Sight {
 pub(super) struct Bell {
     /// Look soon.
     pub(super) look: Notify,
+    /// Look some time: somebody wrote, and may want to read it.
+    pub(super) later: Notify,
     /// Look now: the writer's position has just been learnt.
     pub(super) now: Notify,
     /// Look over a new connection: whether the node lets anybody in is the question.
@@ -173,6 +177,10 @@ impl Line {
             self.bell.look.notified().await;
             sleep_until(last + INTERVAL).await;
         };
+        let later = async {
+            self.bell.later.notified().await;
+            sleep_until(last + SELDOM).await;
+        };
         let due = async {
             match rhythm {
                 Some(pause) => sleep_until(last + pause).await,
@@ -184,6 +192,7 @@ impl Line {
             () = self.bell.knock.notified() => Why::Knock(self.herd.moment()),
             () = self.bell.now.notified() => Why::Look,
             () = soon => Why::Look,
+            () = later => Why::Look,
             () = due => Why::Look,
         }
     }

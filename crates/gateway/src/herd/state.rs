@@ -125,6 +125,15 @@ impl State {
         self.view(node).is_some_and(|view| view.role == Role::Standby)
     }
 
+    /// Why this node is not used, in words.
+    pub(crate) fn why_not(&self, name: &NodeName) -> String {
+        let Some(node) = self.index_of(name) else {
+            return format!("{name} is no node of this herd");
+        };
+        let seen = self.view(node).map(|view| view.reasons.join(", ")).unwrap_or_default();
+        format!("{name}: {seen}; {}", self.plan.no_writer)
+    }
+
     /// What the topology says of the node.
     pub(crate) fn view(&self, node: usize) -> Option<&NodeView> {
         self.topology.nodes.get(&self.seats.get(node)?.name)

@@ -1,6 +1,8 @@
 //! The login proper: who it is, whether there is room, and all that a client is told before its first command.
 
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 
 use tokio::time::{Instant, timeout_at};
 
@@ -10,7 +12,7 @@ use super::reception::{Place, PoolPlace};
 use super::{Client, ClientStream, Peer};
 use crate::auth::{self, Conversation, Step, User};
 use crate::cancel::{CancelKey, CancelSlot};
-use crate::client::{Card, State};
+use crate::client::{Card, Order, State};
 use crate::config::{GatewayConfig, Target};
 use crate::pool::{PoolSet, Rules};
 use crate::shared::Shared;
@@ -102,7 +104,9 @@ impl Arrival<'_> {
             drop(room(shared, config)?);
         }
         startup.negotiate(&mut talk.out);
-        let proving = prove(talk, shared, &ask, peer, facts);
+        let hold =
+            Hold { until: deadline.min(Instant::now() + config.hold), most: config.hold_queue };
+        let proving = prove(talk, shared, &ask, (peer, facts), hold);
         let user = timeout_at(deadline, proving).await.map_err(|_| {
             Problem::new(code::CANCELLED, "the login took longer than `login_timeout`")
         })??;
@@ -136,7 +140,14 @@ impl Arrival<'_> {
             }
         } else {
             let welcome = Box::pin(checkout::welcome(shared, &pools, &ask.settings, worker));
-            for (name, value) in welcome.await?.iter() {
+            // That may take as long as transactions are held.
+            let welcome = tokio::select! {
+                biased;
+                welcome = welcome => welcome?,
+                left = talk.left() => return Err(left.into()),
+                problem = sent_away(&card) => return Err(problem.into()),
+            };
+            for (name, value) in welcome.iter() {
                 backend::put_parameter(&mut talk.out, name, value);
             }
         }
@@ -153,6 +164,53 @@ struct Half {
     card: Arc<Card>,
     ask: Ask,
     worker: usize,
+}
+
+/// How long who logs in may wait for a node to be there, and how many may.
+#[derive(Clone, Copy)]
+struct Hold {
+    until: Instant,
+    most: usize,
+}
+
+/// The user of this name; where only servers know it and none is there, one is waited for as transactions do.
+async fn find(shared: &Shared, name: &str, hold: Hold) -> Result<Option<Arc<User>>, Problem> {
+    let mut changes = shared.herd.changes();
+    let mut place = None;
+    loop {
+        changes.borrow_and_update();
+        // A node may come or go while it is being asked.
+        let before = shared.users.can_ask();
+        let problem = match shared.users.find(name).await {
+            Err(problem) if !before || !shared.users.can_ask() => problem,
+            found => return found,
+        };
+        if place.is_none() {
+            place = shared.herd.queue(hold.most);
+        }
+        if place.is_none() || timeout_at(hold.until, changes.changed()).await.is_err() {
+            return Err(problem);
+        }
+    }
+}
+
+/// Ends when somebody else wants the client to leave.
+async fn sent_away(card: &Card) -> Problem {
+    poll_fn(|cx| {
+        card.register(cx.waker());
+        match card.ordered() {
+            Order::End => {
+                let problem = "an administrator has ended this connection";
+                Poll::Ready(Problem::new(code::SHUTDOWN, problem))
+            }
+            Order::Drain => {
+                Poll::Ready(Problem::new(code::CANNOT_CONNECT_NOW, "the gateway is shutting down"))
+            }
+            // Nobody has been idle here.
+            _ => Poll::Pending,
+        }
+    })
+    .await
 }
 
 fn going_on(shared: &Shared) -> Result<(), Problem> {
@@ -213,12 +271,20 @@ async fn prove(
     talk: &mut Talk,
     shared: &Shared,
     ask: &Ask,
-    peer: Peer,
-    facts: auth::Peer,
+    (peer, facts): (Peer, auth::Peer),
+    hold: Hold,
 ) -> Result<Arc<User>, Refusal> {
     let users = &shared.users;
     // Nobody gets to the gateway itself whom only the servers know.
-    let user = if ask.console() { users.listed(&ask.user) } else { users.find(&ask.user).await? };
+    let user = if ask.console() {
+        users.listed(&ask.user)
+    } else {
+        tokio::select! {
+            biased;
+            user = find(shared, &ask.user, hold) => user?,
+            left = talk.left() => return Err(left.into()),
+        }
+    };
     let mut conversation = Conversation::new(users, &ask.user, user.clone(), facts)?;
     let mut step = conversation.start(&mut talk.out);
     loop {

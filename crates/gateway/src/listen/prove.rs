@@ -18,6 +18,9 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// unread in it takes back what was sent.
 const FAREWELL_BYTES: usize = 64 * 1024;
 
+/// So much is read of a client that does not wait until it is in.
+const AHEAD: usize = 16 * 1024;
+
 /// Why a login ends.
 #[derive(Debug)]
 pub(super) enum Refusal {
@@ -89,6 +92,19 @@ impl Talk {
                 return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
             }
         }
+    }
+
+    /// Ends when the client leaves before it has heard that it is in. What it says ahead is kept, up to a bound.
+    pub(super) async fn left(&mut self) -> io::Error {
+        while self.unread.len() < AHEAD {
+            self.unread.reserve(1024);
+            match self.stream.read_buf(&mut self.unread).await {
+                Ok(0) => return io::ErrorKind::UnexpectedEof.into(),
+                Ok(_) => {}
+                Err(error) => return error,
+            }
+        }
+        std::future::pending().await
     }
 
     /// Sends what there is to be sent.

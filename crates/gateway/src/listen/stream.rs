@@ -19,18 +19,6 @@ pub(crate) enum ClientStream {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-impl ClientStream {
-    /// Waits for something to read without a buffer to read it into.
-    pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self {
-            Self::Tcp(stream) => stream.poll_read_ready(cx),
-            Self::Unix(stream) => stream.poll_read_ready(cx),
-            // TLS may hold plain text already.
-            Self::Tls(_) => Poll::Ready(Ok(())),
-        }
-    }
-}
-
 impl AsyncRead for ClientStream {
     fn poll_read(
         self: Pin<&mut Self>,

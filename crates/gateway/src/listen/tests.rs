@@ -26,7 +26,8 @@ pub(crate) fn shared(with: Value) -> Arc<Shared> {
         "users": { "root": { "password": "secret" }, "ann": { "password": "apple" } },
         "admins": ["root"],
     });
-    config.as_object_mut().unwrap().append(&mut with.as_object().unwrap().clone());
+    let Value::Object(mut with) = with else { panic!("{with}") };
+    config.as_object_mut().unwrap().append(&mut with);
     let config: GatewayConfig = serde_json::from_value(config).unwrap();
     let (_, topology) = tokio::sync::watch::channel(Arc::new(Topology::default()));
     let watch = Watch::detached(topology);

@@ -1,6 +1,6 @@
 //! Connections that are nobody's: a stack per worker, so that a few stay warm and the rest can grow old.
 
-use super::server::{Server, Use};
+use super::server::{Server, Servers, Use};
 
 /// How many of the newest are looked at for one with the right settings.
 const LOOKED_AT: usize = 4;
@@ -8,7 +8,7 @@ const LOOKED_AT: usize = 4;
 /// Idle connections of one pool.
 #[derive(Debug, Default)]
 pub(super) struct Idle {
-    by_worker: Vec<Vec<Box<Server>>>,
+    by_worker: Vec<Servers>,
     len: usize,
 }
 
@@ -53,10 +53,7 @@ impl Idle {
     }
 
     /// Takes out those that are not to be kept, the oldest first. They have to be dropped without the pool's lock.
-    pub(super) fn sort_out(
-        &mut self,
-        mut keep: impl FnMut(&mut Server) -> bool,
-    ) -> Vec<Box<Server>> {
+    pub(super) fn sort_out(&mut self, mut keep: impl FnMut(&mut Server) -> bool) -> Servers {
         let mut out = Vec::new();
         for stack in &mut self.by_worker {
             out.extend(stack.extract_if(.., |server| !keep(server)));
@@ -71,7 +68,7 @@ impl Idle {
 
 #[inline]
 fn take(
-    stack: &mut Vec<Box<Server>>,
+    stack: &mut Servers,
     settings: u64,
     suits: &impl Fn(&Server) -> bool,
 ) -> Option<Box<Server>> {

@@ -150,22 +150,33 @@ impl Pools {
         }
     }
 
-    /// Hands out connections again.
-    pub(crate) fn resume(&self, database: Option<&str>) {
+    /// Hands out connections again, as far as nothing else stands against it: while everything is paused, a database that
+    /// is resumed only loses its own pause. `None` ends every pause. Whether there was one to end.
+    pub(crate) fn resume(&self, database: Option<&str>) -> bool {
         let mut inner = self.lock();
-        match database {
-            Some(database) => {
-                inner.paused.remove(database);
-            }
+        let was_paused = match database {
+            Some(database) => inner.paused.remove(database),
             None => {
+                let any = inner.all_paused || !inner.paused.is_empty();
                 inner.all_paused = false;
                 inner.paused.clear();
+                any
+            }
+        };
+        let all_paused = inner.all_paused;
+        drop(inner);
+        if was_paused && !all_paused {
+            for set in self.of(database) {
+                set.pause(false);
             }
         }
-        drop(inner);
-        for set in self.of(database) {
-            set.pause(false);
-        }
+        was_paused
+    }
+
+    /// Whether the database (`None`: everything) has been paused by itself.
+    pub(crate) fn has_own_pause(&self, database: Option<&str>) -> bool {
+        let inner = self.lock();
+        database.map_or(inner.all_paused, |database| inner.paused.contains(database))
     }
 
     /// Whether the database (`None`: everything) is paused.

@@ -22,6 +22,9 @@ use crate::settings::Settings;
 use crate::statements::ServerStatements;
 use crate::wire::{self, backend};
 
+/// Several of them. Boxed, because each goes from hand to hand as one pointer.
+pub(super) type Servers = Vec<Box<Server>>;
+
 /// A server connection that is nobody's, or in the hands of one client. Dropping it closes the connection and frees its
 /// place in the pool, wherever that happens.
 #[derive(Debug)]
@@ -54,7 +57,7 @@ pub(crate) struct Server {
     /// The worker whose runtime watches the socket.
     pub(super) worker: usize,
     /// Its place in the pool. After `stream`: fields are dropped in this order.
-    pub(super) slot: Slot,
+    pub(super) _slot: Slot,
 }
 
 impl Server {
@@ -157,8 +160,8 @@ impl Server {
         Ok(self)
     }
 
-    /// Closes it with a word to the server, which would otherwise log that a client vanished.
-    pub(super) fn farewell(mut self: Box<Self>) {
+    /// Tells the server goodbye, before the connection is dropped: it could log that a client vanished otherwise.
+    pub(super) fn farewell(&mut self) {
         let mut cx = Context::from_waker(Waker::noop());
         let goodbye = [wire::frontend::TERMINATE, 0, 0, 0, 4];
         // Only if it can be said at once.
@@ -268,12 +271,15 @@ impl ServerIdentity {
 
     /// Begins or ends a cancel request.
     pub(crate) fn cancelling(&self, begins: bool) {
-        if begins {
-            self.cancelling.fetch_add(1, Ordering::AcqRel);
-        } else if self.cancelling.fetch_sub(1, Ordering::AcqRel) == 1
+        let before = if begins {
+            self.cancelling.fetch_add(1, Ordering::AcqRel)
+        } else {
+            self.cancelling.fetch_sub(1, Ordering::AcqRel)
+        };
+        if before == u32::from(!begins)
             && let Some(home) = self.home.upgrade()
         {
-            home.cancelled(self.id);
+            home.cancelling(self.id, begins);
         }
     }
 

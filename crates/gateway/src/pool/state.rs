@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::error::PoolError;
 use super::idle::Idle;
 use super::queue::{Queue, Waiter};
-use super::server::{Server, ServerIdentity, Use};
+use super::server::{Server, ServerIdentity, Servers, Use};
 use crate::config::PoolConfig;
 
 /// After the first failed attempt the next is made so much later, after each further one twice as long, up to
@@ -68,7 +68,7 @@ pub(super) struct Todo {
     /// Waiting is over for these.
     pub(super) fail: Vec<(Waiter, PoolError)>,
     /// To be closed.
-    pub(super) close: Vec<Box<Server>>,
+    pub(super) close: Servers,
     /// To be ended from outside: others have them.
     pub(super) shut: Vec<Arc<ServerIdentity>>,
     /// Connections to open, each on a worker's runtime. Their slots are taken.
@@ -93,7 +93,7 @@ pub(super) struct State {
     pub(super) idle: Idle,
     pub(super) queue: Queue,
     /// Given back while a cancel request for them was under way.
-    pub(super) parked: Vec<Box<Server>>,
+    pub(super) parked: Servers,
     /// Every open connection.
     pub(super) known: HashMap<u64, Arc<ServerIdentity>>,
     /// How many are open or being opened.
@@ -127,6 +127,12 @@ impl State {
             now: 0,
             failing: None,
         }
+    }
+
+    /// Connections that somebody has, or had and is being cancelled on.
+    #[inline]
+    pub(super) fn active(&self) -> usize {
+        (self.slots - self.opening).saturating_sub(self.idle.len())
     }
 
     /// An idle connection for one who has not waited; `stale` are those that have to be checked first.
@@ -205,7 +211,7 @@ impl State {
     /// An attempt has failed.
     pub(super) fn attempt_failed(
         &mut self,
-        error: Arc<ConnectError>,
+        error: &Arc<ConnectError>,
         now: Instant,
         chance: f64,
         todo: &mut Todo,
@@ -226,7 +232,7 @@ impl State {
             _ => now + backoff.mul_f64(1.0 - chance.clamp(0.0, 1.0) / 2.0),
         };
         let armed = before.is_some_and(|before| before.armed && before.until > now);
-        self.failing = Some(Failing { error: error.clone(), until, failures, armed });
+        self.failing = Some(Failing { error: Arc::clone(error), until, failures, armed });
         if self.slots == 0 {
             // Nothing will come back to the pool either.
             for waiter in self.queue.drain() {

@@ -1,7 +1,7 @@
 //! Getting a connection, however long it takes; and what goes on meanwhile.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, MutexGuard};
 
 use herdsman_node::ConnectError;
 use tokio::runtime::Handle;
@@ -142,7 +142,7 @@ impl Pool {
             // One that left is not told.
             let _left = waiter.answer.send(Err(error)).is_err();
         }
-        for server in todo.close {
+        for mut server in todo.close {
             server.farewell();
         }
         for (waiter, server) in todo.hand {
@@ -177,6 +177,17 @@ impl Pool {
     pub(super) fn put(self: &Arc<Self>, server: Box<Server>, worker: usize, now: u64) {
         let mut state = self.lock();
         state.now = state.now.max(now);
+        self.place(state, server, worker);
+    }
+
+    /// As [`Pool::put`], by one who has the lock already.
+    #[inline]
+    fn place(
+        self: &Arc<Self>,
+        mut state: MutexGuard<'_, State>,
+        mut server: Box<Server>,
+        worker: usize,
+    ) {
         match state.fate(&server) {
             Fate::Keep if state.paused || state.queue.is_empty() => {
                 state.idle.push(worker, server);
@@ -196,8 +207,13 @@ impl Pool {
         }
     }
 
-    /// A cancel request for a connection has been carried out.
-    pub(super) fn cancelled(self: &Arc<Self>, id: u64) {
+    /// The first cancel request for a connection begins, or the last is over.
+    pub(super) fn cancelling(self: &Arc<Self>, id: u64, begins: bool) {
+        if begins {
+            self.cancelling.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        self.cancelling.fetch_sub(1, Ordering::Relaxed);
         let mut state = self.lock();
         let Some(place) = state.parked.iter().position(|server| server.identity.id == id) else {
             return;
@@ -253,20 +269,28 @@ impl Pool {
             check: false,
             generation,
             worker,
-            slot: Slot { pool: home, identity: Arc::clone(&identity) },
+            _slot: Slot { pool: home, identity: Arc::clone(&identity) },
             identity,
         });
-        drop(state);
-        self.put(server, worker, 0);
+        // Under the same lock: who looks in between would see somebody wait and nothing on its way, and open one more.
+        self.place(state, server, worker);
         // Where attempts failed before this one, only this one was made.
         self.change(State::pump);
     }
 
     fn could_not_open(self: &Arc<Self>, error: ConnectError) {
+        use herdsman_node::ConnectErrorKind::{Other, Rejected, Tls, TooManyConnections};
+        // The client is not told all of it. That a node is down, everybody is told who watches it.
+        if matches!(error.kind, Rejected | Tls | TooManyConnections | Other) {
+            let (database, node) = (&*self.database, &*self.name);
+            tracing::warn!(database, node, %error, "a server connection cannot be opened");
+        } else {
+            tracing::debug!(node = &*self.name, %error, "a server connection cannot be opened");
+        }
         let error = Arc::new(error);
         let chance = fastrand::f64();
         self.change(|state, todo| {
-            state.attempt_failed(error, Instant::now(), chance, todo, &self.name);
+            state.attempt_failed(&error, Instant::now(), chance, todo, &self.name);
         });
     }
 }

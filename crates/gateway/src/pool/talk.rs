@@ -44,7 +44,7 @@ pub(super) async fn query(
             }
             backend::DATA_ROW if row.is_none() => row = Some(columns(body).map_err(malformed)?),
             backend::ERROR if refusal.is_none() => {
-                refusal = Some(Box::new(Refusal { message: read_error(body), body: body.into() }));
+                refusal = Some(Box::new(Refusal { message: read_error(body) }));
             }
             backend::READY => {
                 let status = backend::Status::read(body).map_err(malformed)?;

@@ -24,7 +24,8 @@ use herdsman_node::{ConnectError, ConnectErrorKind, Conninfo};
 use tokio::net::UnixStream;
 use tokio::time::Instant;
 
-use super::{Connect, Lease, Opened, Pool, PoolError, Rules, Server};
+use super::connect::{Connect, Opened};
+use super::{Lease, Pool, PoolError, Rules, Server};
 use crate::auth::ServerLogin;
 use crate::config::{PoolConfig, SessionState, Target, WriteGuard};
 use crate::settings::Settings;

@@ -10,6 +10,7 @@ const SIZE: usize = 16 << 10;
 const KEPT: usize = 64;
 
 thread_local! {
+    #[expect(clippy::vec_box, reason = "a set of buffers is lent out as the box it is kept in")]
     static SHELF: RefCell<Vec<Box<Work>>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -25,11 +26,16 @@ pub(super) struct Work {
     pub(super) client_sent: usize,
     /// How much of `out.to_server` has been sent.
     pub(super) server_sent: usize,
+    /// Something has been sent of what is not all sent.
+    pub(super) server_begun: bool,
+    /// Nothing was unanswered before what is to be sent now.
+    pub(super) alone: bool,
 }
 
 impl Work {
     pub(super) fn borrow() -> Box<Self> {
-        let kept = SHELF.with(|shelf| shelf.try_borrow_mut().ok().and_then(|mut shelf| shelf.pop()));
+        let kept =
+            SHELF.with(|shelf| shelf.try_borrow_mut().ok().and_then(|mut shelf| shelf.pop()));
         kept.unwrap_or_else(|| {
             Box::new(Self {
                 input: Buffer { bytes: vec![0; SIZE], start: 0, end: 0 },
@@ -37,6 +43,8 @@ impl Work {
                 out: Outputs::default(),
                 client_sent: 0,
                 server_sent: 0,
+                server_begun: false,
+                alone: false,
             })
         })
     }
@@ -56,6 +64,7 @@ impl Work {
         self.out.to_server.clear();
         self.client_sent = 0;
         self.server_sent = 0;
+        self.server_begun = false;
         for vec in [&mut self.kept, &mut self.out.to_client, &mut self.out.to_server] {
             if vec.capacity() > 4 * SIZE {
                 *vec = Vec::new();

@@ -43,23 +43,38 @@ pub(super) enum Event {
     Poisoned,
     /// Somebody wants something of the client.
     Ordered(Order),
+    /// Writes are held, and the client wants to begin something on the connection it has kept.
+    Held,
 }
 
 impl Relay {
     pub(super) fn poll(&mut self, cx: &mut Wakes<'_>) -> Poll<Event> {
-        self.card.register(cx.waker());
-        let order = self.card.ordered();
-        if order != Order::None && self.heeds(order) {
-            return Poll::Ready(Event::Ordered(order));
+        if !std::mem::take(&mut self.same_wake) {
+            self.client_quiet = false;
+            self.server_quiet = false;
+            self.card.register(cx.waker());
+            let order = self.card.ordered();
+            if order != Order::None && self.heeds(order) {
+                return Poll::Ready(Event::Ordered(order));
+            }
         }
         loop {
             let mut moved = false;
-            for step in [Self::from_client, Self::to_server, Self::from_server, Self::to_client] {
-                match step(self, cx) {
-                    Step::Moved => moved = true,
-                    Step::Still => {}
-                    Step::Event(event) => return Poll::Ready(event),
-                }
+            match self.hear_client(cx) {
+                Step::Event(event) => return Poll::Ready(event),
+                step => moved |= step.moved(),
+            }
+            match self.tell_server(cx) {
+                Step::Event(event) => return Poll::Ready(event),
+                step => moved |= step.moved(),
+            }
+            match self.hear_server(cx) {
+                Step::Event(event) => return Poll::Ready(event),
+                step => moved |= step.moved(),
+            }
+            match self.tell_client(cx) {
+                Step::Event(event) => return Poll::Ready(event),
+                step => moved |= step.moved(),
             }
             if !moved {
                 if self.lease.is_none()
@@ -84,16 +99,22 @@ impl Relay {
         }
     }
 
-    fn from_client(&mut self, cx: &mut Wakes<'_>) -> Step {
+    fn hear_client(&mut self, cx: &mut Wakes<'_>) -> Step {
         let work = self.work.get_or_insert_with(Work::borrow);
         if work.out.to_server.len() > AHEAD || work.out.to_client.len() > 2 * AHEAD {
             return Step::Still;
         }
         let mut moved = false;
         if self.stuck == Stuck::Bytes || work.input.is_empty() {
+            if self.client_quiet {
+                return Step::Still;
+            }
             let mut room = ReadBuf::new(work.input.room());
             match Pin::new(&mut self.stream).poll_read(cx, &mut room) {
-                Poll::Pending => return Step::Still,
+                Poll::Pending => {
+                    self.client_quiet = true;
+                    return Step::Still;
+                }
                 Poll::Ready(Err(_)) => return Step::Event(Event::Gone),
                 Poll::Ready(Ok(())) => {
                     let count = room.filled().len();
@@ -115,24 +136,42 @@ impl Relay {
             && let Some(lease) = self.lease.as_ref().filter(|lease| lease.writer)
             && let Some(check) = Check::now(&self.shared.herd, lease.pool.node)
         {
+            // Where nothing is known, what was known last is checked, and fails if it is old.
             self.guard = Some(check);
         }
+        let writer = self.lease.as_ref().is_some_and(|lease| lease.writer);
         let context = Context {
             classifier: &self.classifier,
             target: self.target.as_ref().unwrap_or(&self.rules.target),
             mode: self.rules.pool.mode,
             session_state: self.rules.session_state,
             prepared: self.rules.prepared_statements,
-            guard: self.guard.as_ref().map(Check::guard),
+            guard: self.guard.as_ref().filter(|_| writer).map(Check::guard),
         };
-        let held = self.lease.as_mut().map(|lease| held(&mut lease.server));
+        if self.logs_slow && self.lease.is_some() && !self.slow.is_on() {
+            self.slow.begin(self.session.text_of(work.input.bytes()));
+        }
         let thinking = self.session.is_quiet();
+        if thinking
+            && !work.input.is_empty()
+            && self.lease.as_ref().is_some_and(|lease| lease.writer)
+            && self.session.pinned().is_some()
+            && !self.session.in_transaction()
+            && self.shared.herd.is_held()
+        {
+            return Step::Event(Event::Held);
+        }
+        let held = self.lease.as_mut().map(|lease| held(&mut lease.server));
+        let nothing = work.out.to_server.is_empty();
         let (taken, fed) = self.session.feed(work.input.bytes(), held, &context, &mut work.out);
         if taken > 0 && self.lease.is_some() && self.session.keeps() {
             let bytes = work.input.bytes().get(..taken).unwrap_or_default();
             work.kept.extend_from_slice(bytes);
         }
         work.input.take(taken);
+        if nothing {
+            work.alone = thinking;
+        }
         if thinking && self.lease.is_some() && !self.session.is_quiet() {
             self.card.enter(State::Active, self.shared.clock.now());
         }
@@ -146,7 +185,7 @@ impl Relay {
         if moved || taken > 0 { Step::Moved } else { Step::Still }
     }
 
-    fn to_server(&mut self, cx: &mut Wakes<'_>) -> Step {
+    fn tell_server(&mut self, cx: &mut Wakes<'_>) -> Step {
         let (Some(work), Some(lease)) = (&mut self.work, &mut self.lease) else {
             return Step::Still;
         };
@@ -158,48 +197,61 @@ impl Relay {
             let told = Told {
                 code: None,
                 words: "it is no longer the proven primary".to_owned(),
-                unsent: work.server_sent == 0,
+                unsent: work.alone && !work.server_begun,
             };
             return Step::Event(Event::Lost(told));
         }
         let sent = send(&mut lease.server.stream, &work.out.to_server, &mut work.server_sent, cx);
         match sent {
             Ok(0) => Step::Still,
-            Ok(_) => {
-                if work.server_sent == work.out.to_server.len() {
-                    work.out.to_server.clear();
-                    work.server_sent = 0;
-                }
+            Ok(count) => {
+                let bytes = u64::try_from(count).unwrap_or_default();
+                lease.pool.stats.bytes_to_server.fetch_add(bytes, Ordering::Relaxed);
+                sent_away(&mut work.out.to_server, &mut work.server_sent);
+                work.server_begun = !work.out.to_server.is_empty();
                 Step::Moved
             }
             Err(error) => lost(&error.to_string()),
         }
     }
 
-    fn from_server(&mut self, cx: &mut Wakes<'_>) -> Step {
+    fn hear_server(&mut self, cx: &mut Wakes<'_>) -> Step {
         let (Some(work), Some(lease)) = (&mut self.work, &mut self.lease) else {
             return Step::Still;
         };
-        if work.out.to_client.len() - work.client_sent > AHEAD {
+        if self.server_quiet || work.out.to_client.len() - work.client_sent > AHEAD {
             return Step::Still;
         }
         let server = &mut *lease.server;
         server.unread.reserve(ROOM);
         match poll_read_buf(Pin::new(&mut server.stream), cx, &mut server.unread) {
-            Poll::Pending => return Step::Still,
+            Poll::Pending => {
+                self.server_quiet = true;
+                return Step::Still;
+            }
             Poll::Ready(Ok(0)) => return lost("it closed the connection"),
             Poll::Ready(Err(error)) => return lost(&error.to_string()),
-            Poll::Ready(Ok(_)) => {}
+            Poll::Ready(Ok(count)) => {
+                let bytes = u64::try_from(count).unwrap_or_default();
+                lease.pool.stats.bytes_to_client.fetch_add(bytes, Ordering::Relaxed);
+            }
         }
         let mut unread = std::mem::take(&mut server.unread);
         let mut held = held(server);
         let (taken, received) = self.session.receive(&unread, &mut held, &mut work.out);
         bytes::Buf::advance(&mut unread, taken);
         server.unread = unread;
+        if !work.kept.is_empty() && !self.session.keeps() {
+            work.kept.clear();
+        }
         match received {
             Received::More => {
+                if self.stuck == Stuck::Server && self.session.is_quiet() {
+                    self.stuck = Stuck::Not;
+                }
                 if self.session.is_quiet() && self.session.in_transaction() {
                     self.card.enter(State::InTransaction, self.shared.clock.now());
+                    self.answered();
                 }
                 Step::Moved
             }
@@ -212,7 +264,7 @@ impl Relay {
         }
     }
 
-    fn to_client(&mut self, cx: &mut Wakes<'_>) -> Step {
+    fn tell_client(&mut self, cx: &mut Wakes<'_>) -> Step {
         let Some(work) = &mut self.work else { return Step::Still };
         if work.out.to_client.is_empty() || self.session.holds_back() && self.lease.is_some() {
             return Step::Still;
@@ -222,10 +274,7 @@ impl Relay {
             Ok(count) => {
                 let bytes = u64::try_from(count).unwrap_or_default();
                 self.card.bytes_out.fetch_add(bytes, Ordering::Relaxed);
-                if work.client_sent == work.out.to_client.len() {
-                    work.out.to_client.clear();
-                    work.client_sent = 0;
-                }
+                sent_away(&mut work.out.to_client, &mut work.client_sent);
                 Step::Moved
             }
             Err(_) => Step::Event(Event::Gone),
@@ -240,6 +289,12 @@ enum Step {
     Event(Event),
 }
 
+impl Step {
+    const fn moved(&self) -> bool {
+        matches!(self, Self::Moved)
+    }
+}
+
 fn lost(words: &str) -> Step {
     Step::Event(Event::Lost(Told { code: None, words: words.to_owned(), unsent: false }))
 }
@@ -249,6 +304,17 @@ fn held(server: &mut Server) -> Held<'_> {
         settings: &mut server.settings,
         statements: &mut server.statements,
         reported: &mut server.reported,
+    }
+}
+
+/// Forgets what has been sent: all of it, or as much as is worth moving the rest for.
+fn sent_away(bytes: &mut Vec<u8>, sent: &mut usize) {
+    if *sent == bytes.len() {
+        bytes.clear();
+        *sent = 0;
+    } else if *sent > AHEAD / 4 {
+        bytes.drain(..*sent);
+        *sent = 0;
     }
 }
 

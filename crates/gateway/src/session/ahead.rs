@@ -3,21 +3,25 @@
 use super::expect::{Expect, Of};
 use super::{Held, Outputs, Session, Tx};
 use crate::statements::{self, Statement};
+use crate::wire::backend::Status;
 use crate::wire::frontend;
 
 impl Session {
     /// Sends ahead what has to be, if this is the first message on this server.
     pub(super) fn go_ahead(&mut self, held: &mut Held<'_>, out: &mut Outputs) {
-        if !std::mem::take(&mut self.fresh) {
-            return;
-        }
-        if held.settings.id != self.settings.id {
+        let fresh = std::mem::take(&mut self.fresh);
+        // After a RESET of the client's the server is back at its own beginning, which is not the client's.
+        let astray = held.settings.id != self.settings.id;
+        if astray && (fresh || self.is_quiet() && self.status != Status::Failed) {
             let change = self.settings.change_from(held.settings);
             if !change.is_empty() {
                 frontend::put_query(&mut out.to_server, change.as_bytes());
                 self.expects.push(Expect::Query { of: Of::Ahead, effect: false });
             }
             *held.settings = self.settings.clone();
+        }
+        if !fresh {
+            return;
         }
         if let Tx::Ahead { begin, .. } = &self.tx {
             frontend::put_query(&mut out.to_server, begin);
@@ -40,6 +44,7 @@ impl Session {
         self.make_room(statement.id, most, held, out);
         let Statement { name, query, types, .. } = statement;
         frontend::put_parse(&mut out.to_server, name, query, types);
+        self.prepared.server_parses += 1;
         self.expects.push(Expect::Parse { shown: false, id: statement.id });
     }
 
@@ -63,6 +68,7 @@ impl Session {
         if self.unnamed.known && !self.unnamed.at_server {
             let (query, types) = (self.unnamed.query(), self.unnamed.type_bytes());
             frontend::put_parse(&mut out.to_server, b"", query, types);
+            self.prepared.server_parses += 1;
             self.expects.push(Expect::Parse { shown: false, id: 0 });
             self.unnamed.at_server = true;
         }

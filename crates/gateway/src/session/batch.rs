@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use herdsman::classify::Why;
 use herdsman::policy::Want;
 
 use super::{Context, Session, Tx};
@@ -32,6 +33,8 @@ pub(super) struct Batch {
     read_only: bool,
     /// Texts prepared in it, by name.
     parsed: Vec<(Box<[u8]>, Look)>,
+    /// What the simple query it is leaves behind.
+    pub(super) effect: Option<Effect>,
 }
 
 /// What one text is to the choice of a server.
@@ -59,6 +62,7 @@ impl Default for Batch {
             runs: false,
             read_only: false,
             parsed: Vec::new(),
+            effect: None,
         }
     }
 }
@@ -69,6 +73,7 @@ impl Batch {
         self.runs = false;
         self.read_only = false;
         self.parsed.clear();
+        self.effect = None;
         self.needs = Needs { want: Want::Read, target: None };
     }
 
@@ -95,11 +100,15 @@ impl Batch {
 
 impl Session {
     /// What a simple query needs.
-    pub(super) fn need_of(&mut self, sql: &[u8], cx: &Context<'_>) {
-        let look = look(sql, None, cx);
+    pub(super) fn need_of(&mut self, sql: &[u8], seen: Seen) {
         self.batch.reset();
-        self.batch.add(&look);
+        self.batch.add(&Look {
+            read: seen.read && !is_show(sql),
+            read_only: matches!(seen.effect, Effect::Begin { read_only: true }),
+            target: target(sql),
+        });
         self.in_begun_transaction();
+        self.batch.effect = Some(seen.effect);
     }
 
     /// Looks at extended messages up to `Sync` or `Flush`.
@@ -158,7 +167,9 @@ impl Session {
         let here = self.batch.parsed.iter().find(|(known, _)| **known == *name);
         let look = match here {
             Some((_, look)) => look.clone(),
-            None if name.is_empty() && self.unnamed.known => look(self.unnamed.query(), self.unnamed.effect.as_ref(), cx),
+            None if name.is_empty() && self.unnamed.known => {
+                look(self.unnamed.query(), self.unnamed.effect.as_ref(), cx)
+            }
             None => match self.names.get(name) {
                 Some(statement) => {
                     let statement = Arc::clone(statement);
@@ -179,7 +190,7 @@ impl Session {
         if let Tx::Ahead { read_only, .. } = &self.tx {
             self.batch.needs.want = if *read_only { Want::Read } else { Want::Write };
         }
-        if self.to_writer {
+        if self.to_writer || self.settings.needs_writer() {
             self.batch.needs.want = Want::Write;
         }
     }
@@ -195,27 +206,52 @@ impl super::Unnamed {
     }
 }
 
+/// What a simple query is.
+#[derive(Clone, Debug)]
+pub(super) struct Seen {
+    read: bool,
+    pub(super) effect: Effect,
+    /// More than one statement.
+    pub(super) several: bool,
+}
+
+pub(super) fn seen(sql: &[u8], cx: &Context<'_>) -> Seen {
+    let Ok(text) = str::from_utf8(sql) else {
+        return Seen { read: false, effect: Effect::Unknown, several: false };
+    };
+    let class = cx.classifier.classify(text);
+    let effect =
+        if effects::needs_look(&class, text) { effects::effect(text) } else { Effect::None };
+    Seen { read: class.is_read(), effect, several: class.why == Why::SeveralStatements }
+}
+
 /// What one text is; `effect`, where it is known already.
 fn look(sql: &[u8], effect: Option<&Effect>, cx: &Context<'_>) -> Look {
-    let Ok(sql) = str::from_utf8(sql) else {
+    let Ok(text) = str::from_utf8(sql) else {
         return Look { read: false, read_only: false, target: None };
     };
-    let class = cx.classifier.classify(sql);
-    let target = match effects::hint(sql) {
-        Some(Hint::Node(name)) => Some(Target::Node(name)),
-        // What these say is in the class already.
-        Some(Hint::Reader | Hint::Writer) | None => None,
-    };
+    let class = cx.classifier.classify(text);
     let begins_read_only = |effect: &Effect| matches!(effect, Effect::Begin { read_only: true });
     let read_only = !class.is_read()
         && match effect {
             Some(effect) => begins_read_only(effect),
-            None => effects::needs_look(&class, sql) && begins_read_only(&effects::effect(sql)),
+            None => effects::needs_look(&class, text) && begins_read_only(&effects::effect(text)),
         };
-    Look { read: class.is_read() && !is_show(sql), read_only, target }
+    Look { read: class.is_read() && !is_show(sql), read_only, target: target(sql) }
+}
+
+/// Where a comment sends a statement.
+fn target(sql: &[u8]) -> Option<Target> {
+    match effects::hint(str::from_utf8(sql).ok()?)? {
+        Hint::Node(name) => Some(Target::Node(name)),
+        Hint::Reader => Some(Target::Reader),
+        // Said by the class already.
+        Hint::Writer => None,
+    }
 }
 
 /// `SHOW` may tell the nodes apart (`transaction_read_only`, `in_hot_standby`): drivers ask so whether this is the primary.
-fn is_show(sql: &str) -> bool {
-    sql.trim_start().get(..4).is_some_and(|word| word.eq_ignore_ascii_case("show"))
+fn is_show(sql: &[u8]) -> bool {
+    let start = sql.trim_ascii_start();
+    start.get(..4).is_some_and(|word| word.eq_ignore_ascii_case(b"show"))
 }

@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use herdsman::policy::Want;
 
+use super::batch::seen;
 use super::expect::{Expect, Of};
 use super::local::{QUERY, is_extended};
+use super::pins::{PREPARED, UNKNOWN};
 use super::{Context, Fed, Held, Outputs, Session, Tx};
 use crate::config::SessionState;
 use crate::effects::{self, Effect};
@@ -56,6 +58,7 @@ impl Session {
         out: &mut Outputs,
     ) -> Result<(usize, Fed), Malformed> {
         let mut at = 0;
+        self.checked = false;
         loop {
             let rest = input.get(at..).unwrap_or_default();
             let through = self.pass.min(rest.len());
@@ -63,6 +66,7 @@ impl Session {
                 out.to_server.extend_from_slice(rest.get(..through).unwrap_or_default());
                 self.pass -= through;
                 at += through;
+                self.sync_when_passed(out);
                 continue;
             }
             let nowhere = self.discard.min(rest.len());
@@ -78,6 +82,9 @@ impl Session {
             if self.must_wait(head.tag) {
                 return Ok((at, Fed::Wait));
             }
+            if let Some(fed) = self.look_ahead(head, rest, cx)? {
+                return Ok((at, fed));
+            }
             match self.one(head, rest, held, cx, out)? {
                 Taken::Bytes(bytes) => at += bytes,
                 Taken::Stop(fed) => return Ok((at, fed)),
@@ -89,8 +96,8 @@ impl Session {
     fn must_wait(&self, tag: u8) -> bool {
         !self.fresh
             && tag != frontend::TERMINATE
-            && self.batch.needs.want == Want::Read
-            && self.pinned.is_none()
+            && (self.batch.needs.want == Want::Read || self.guarded)
+            && self.pinned().is_none()
             && !self.unsynced
             && !self.copying
             && self.status == Status::Idle
@@ -123,7 +130,7 @@ impl Session {
                 let Some(body) = body else { return more(head.len, NAMES) };
                 self.execute(head, body, held, out)?;
             }
-            frontend::SYNC => self.sync(held, out),
+            frontend::SYNC => self.sync(held, cx, out),
             frontend::FLUSH if !self.batch_runs() => {
                 // What only prepares is complete in itself: with a Sync of ours the server is free again at once.
                 self.go_ahead(held, out);
@@ -135,7 +142,8 @@ impl Session {
                 out.to_server.extend_from_slice(rest.get(..head.len).unwrap_or_default());
             }
             frontend::COPY_DATA | frontend::COPY_DONE | frontend::COPY_FAIL => {
-                if self.copying {
+                // Some drivers do not wait to be asked. Where it was no COPY, the server throws them away itself.
+                if self.copying || !self.expects.is_empty() {
                     self.pass = head.len;
                 } else {
                     self.discard = head.len;
@@ -144,6 +152,8 @@ impl Session {
             }
             frontend::FUNCTION_CALL => {
                 self.go_ahead(held, out);
+                let guarded = self.guard_batch(held, cx, out);
+                self.sync_after = guarded.then_some(false);
                 self.expects.push(Expect::Query { of: Of::Client, effect: false });
                 self.may_change(&Effect::None);
                 self.pass = head.len;
@@ -170,18 +180,21 @@ impl Session {
             // Too long to look at: whatever it leaves behind is nobody else's.
             self.go_ahead(held, out);
             self.tainted = true;
+            let guarded = if self.status == Status::Transaction {
+                self.guard_now(held, cx, out)
+            } else {
+                self.guard_batch(held, cx, out)
+            };
+            self.sync_after = guarded.then_some(false);
             self.may_change(&Effect::Commit);
             self.expects.push(Expect::Query { of: Of::Client, effect: false });
             self.pass = head.len;
             return Ok(Taken::Bytes(0));
         };
         let sql = frontend::query(body)?;
-        let effect = match str::from_utf8(sql) {
-            Ok(text) if effects::needs_look(&cx.classifier.classify(text), text) => {
-                effects::effect(text)
-            }
-            Ok(_) => Effect::None,
-            Err(_) => Effect::Unknown,
+        let effect = match self.batch.effect.take().filter(|_| self.fresh) {
+            Some(effect) => effect,
+            None => seen(sql, cx).effect,
         };
         if let Effect::Deallocate(name) = &effect
             && self.names.contains_key(name.as_bytes())
@@ -201,10 +214,10 @@ impl Session {
             return Ok(self.refused(head, &problem, out));
         }
         self.go_ahead(held, out);
-        let guarded = if self.status == Status::Transaction && matches!(effect, Effect::Commit) {
-            self.guard_now(held, cx, out)
+        let guarded = if self.status == Status::Transaction {
+            self.guard_commit(sql, held, cx, out)
         } else {
-            self.guard_batch(Some(sql), held, cx, out)
+            self.guard_batch(held, cx, out)
         };
         self.unnamed.known = false;
         self.may_change(&effect);
@@ -238,9 +251,11 @@ impl Session {
         let Some(body) = body else { return more(head.len, PARSE) };
         self.go_ahead(held, out);
         let parse = frontend::parse(body)?;
-        self.guard_batch(Some(parse.query), held, cx, out);
+        self.guard_batch(held, cx, out);
         self.unsynced = true;
+        self.prepared.client_parses += 1;
         if parse.name.is_empty() {
+            self.prepared.server_parses += 1;
             self.unnamed.set(parse.query, parse.types);
             if let Some(harmless) = self.stand_in(parse.query) {
                 frontend::put_parse(&mut out.to_server, b"", harmless, &[0, 0]);
@@ -256,6 +271,7 @@ impl Session {
             self.ensure(&statement, cx.prepared, held, out);
             let Statement { name, query, types, .. } = &*statement;
             frontend::put_parse(&mut out.to_server, name, query, types);
+            self.prepared.server_parses += 1;
             self.expects.push(Expect::Parse { shown: true, id: 0 });
             return Ok(Taken::Bytes(head.len));
         }
@@ -267,6 +283,7 @@ impl Session {
         } else {
             self.make_room(statement.id, cx.prepared, held, out);
             frontend::put_parse(&mut out.to_server, &statement.name, parse.query, parse.types);
+            self.prepared.server_parses += 1;
             self.expects.push(Expect::Parse { shown: true, id: statement.id });
         }
         Ok(Taken::Bytes(head.len))
@@ -297,23 +314,28 @@ impl Session {
             return Ok(self.refused_batch(&problem, out));
         }
         self.go_ahead(held, out);
-        if self.status == Status::Transaction && effect == Effect::Commit {
-            self.guard_now(held, cx, out);
-        } else {
-            let text = statement.as_ref().map(|statement| &*statement.query);
-            self.guard_batch(text, held, cx, out);
+        if self.status != Status::Transaction {
+            self.guard_batch(held, cx, out);
+        } else if cx.guard.is_some() {
+            let text = match &statement {
+                Some(statement) => statement.query.to_vec(),
+                None => self.unnamed.query().to_vec(),
+            };
+            self.guard_commit(&text, held, cx, out);
         }
         self.unsynced = true;
         let name = self.use_statement(bind.statement, statement.as_deref(), cx, held, out);
         let shorter = bind.statement.len();
         let len = head.len - 1 - shorter + name.len();
-        let len = i32::try_from(len).map_err(|_| Malformed("it is longer than a message can be"))?;
+        let len =
+            i32::try_from(len).map_err(|_| Malformed("it is longer than a message can be"))?;
         out.to_server.push(frontend::BIND);
         out.to_server.extend_from_slice(&len.to_be_bytes());
         out.to_server.extend_from_slice(bind.portal);
         out.to_server.push(0);
         out.to_server.extend_from_slice(name);
         out.to_server.push(0);
+        self.prepared.binds += 1;
         self.expects.push(Expect::Bind { shown: true });
         if bind.portal.is_empty() {
             self.bound = effect;
@@ -357,6 +379,7 @@ impl Session {
         out: &mut Outputs,
     ) -> Result<(), Malformed> {
         self.go_ahead(held, out);
+        self.guard_batch(held, cx, out);
         self.unsynced = true;
         match (frontend::named(body)?, head.tag) {
             (Named::Statement(name), frontend::DESCRIBE) => {
@@ -410,8 +433,9 @@ impl Session {
         Ok(())
     }
 
-    fn sync(&mut self, held: &mut Held<'_>, out: &mut Outputs) {
+    fn sync(&mut self, held: &mut Held<'_>, cx: &Context<'_>, out: &mut Outputs) {
         self.go_ahead(held, out);
+        self.guard_late(held, cx, out);
         out.to_server.extend_from_slice(&frontend::SYNC_MESSAGE);
         self.expects.push(Expect::Sync { shown: true });
         self.unsynced = false;
@@ -422,19 +446,24 @@ impl Session {
     fn adopt(&mut self, effect: &Effect, cx: &Context<'_>) -> Option<Problem> {
         let what = match effect {
             Effect::Sticky(what) => what,
-            Effect::Prepare(_) | Effect::Execute(_) => "a statement prepared in SQL",
-            Effect::Unknown => "session state that cannot be told from its text",
+            Effect::Prepare(_) | Effect::Execute(_) => PREPARED,
+            Effect::Unknown => UNKNOWN,
             _ => return None,
         };
-        if self.pinned.is_some() {
+        if self.pinned().is_some() {
             return None;
         }
         if cx.session_state == SessionState::Refuse {
-            let message = format!("{what} needs a session of its own, which this pool does not give");
-            let hint = "connect to a database whose pool mode is session, or set `session_state: pin`";
+            let message =
+                format!("{what} needs a session of its own, which this pool does not give");
+            let hint =
+                "connect to a database whose pool mode is session, or set `session_state: pin`";
             return Some(Problem::new(code::NOT_SUPPORTED, message).hint(hint));
         }
-        self.pinned = Some(what);
+        if what.contains("lock") {
+            // Taken even if the statement fails afterwards; everything else is there only once it has succeeded.
+            self.pin(what);
+        }
         None
     }
 
@@ -451,12 +480,25 @@ impl Session {
 
     /// What is under way may write or commit.
     fn may_change(&mut self, effect: &Effect) {
-        if self.batch.needs.want == Want::Write || !self.retractable {
-            self.writes |= self.batch.needs.want == Want::Write;
+        let about_itself = matches!(
+            effect,
+            Effect::Set { .. }
+                | Effect::Reset(_)
+                | Effect::ResetAll
+                | Effect::Begin { .. }
+                | Effect::DiscardAll
+                | Effect::Discard
+                | Effect::Deallocate(_)
+                | Effect::DeallocateAll
+        );
+        if about_itself {
+            return;
         }
-        self.commits |= self.status == Status::Idle
-            || matches!(effect, Effect::Commit | Effect::Unknown)
-            || self.unsynced && self.status == Status::Idle;
+        // It may have been `SET LOCAL synchronous_commit`.
+        self.early |= matches!(effect, Effect::Local | Effect::Unknown);
+        self.writes |= self.batch.needs.want == Want::Write || self.pinned().is_some();
+        self.commits |=
+            self.status == Status::Idle || matches!(effect, Effect::Commit | Effect::Unknown);
     }
 
     /// Remembers an effect until it is known whether the statement succeeded.
@@ -470,6 +512,12 @@ impl Session {
                 | Effect::Deallocate(_)
                 | Effect::DeallocateAll
                 | Effect::RollbackTo
+                | Effect::Several(_)
+                | Effect::Sticky(_)
+                | Effect::Prepare(_)
+                | Effect::Execute(_)
+                | Effect::Unknown
+                | Effect::Releases(_)
         );
         if matters {
             self.effects.push_back(effect);
@@ -491,9 +539,12 @@ impl Session {
 
     fn batch_runs(&self) -> bool {
         let runs = |expect: &Expect| {
-            matches!(expect, Expect::Bind { .. } | Expect::Execute { .. } | Expect::Query { of: Of::Client, .. })
+            matches!(
+                expect,
+                Expect::Bind { .. } | Expect::Execute { .. } | Expect::Query { of: Of::Client, .. }
+            )
         };
-        self.expects.iter().any(runs) || self.pinned.is_some()
+        self.expects.iter().any(runs) || self.pinned().is_some()
     }
 }
 

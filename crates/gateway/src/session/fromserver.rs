@@ -1,6 +1,7 @@
 //! What a server says, on its way to the client.
 
 use super::expect::{Expect, Of};
+use super::pins::{PREPARED, UNKNOWN};
 use super::{Elsewhere, Held, Outputs, Received, Session, Told};
 use crate::effects::Effect;
 use crate::settings::Settings;
@@ -136,7 +137,7 @@ impl Session {
         if std::mem::take(&mut self.refused_commit) {
             Problem::new(
                 code::TRY_AGAIN,
-                "the transaction was not committed: its node is no longer sure to be the primary",
+                "the transaction was not committed: its node is not certain to be the primary still",
             )
             .hint("roll back, and try the transaction again")
             .put(out);
@@ -174,7 +175,7 @@ impl Session {
                 return self.parameter(body.unwrap_or_default(), held, visible);
             }
             backend::NOTIFICATION => {
-                return if self.pinned.is_some() { Next::Show } else { Next::Hide };
+                return if self.pinned().is_some() { Next::Show } else { Next::Hide };
             }
             backend::COMPLETE => return self.complete(body.unwrap_or_default(), held),
             backend::PARSE_COMPLETE | backend::BIND_COMPLETE | backend::CLOSE_COMPLETE => {
@@ -186,6 +187,9 @@ impl Session {
                 );
                 if !fits {
                     return nonsense("an answer to nothing");
+                }
+                if let Some(Expect::Parse { id, .. }) = front {
+                    self.was_taken(id);
                 }
                 self.expects.pop();
             }
@@ -226,16 +230,17 @@ impl Session {
     }
 
     fn complete(&mut self, tag: &[u8], held: &mut Held<'_>) -> Next {
+        if self.expects.front() == Some(Expect::Guard) {
+            self.expects.pop();
+            self.guarded = false;
+            return Next::Hide;
+        }
         let visible = self.visible();
         self.rolled_back = tag.starts_with(b"ROLLBACK");
         self.copying = false;
         let effect = match self.expects.front_mut() {
             Some(Expect::Execute { effect, .. } | Expect::Query { effect, .. }) => {
                 std::mem::take(effect)
-            }
-            Some(Expect::Guard) => {
-                self.expects.pop();
-                return Next::Hide;
             }
             _ => return nonsense("the end of a statement that was not begun"),
         };
@@ -265,7 +270,9 @@ impl Session {
         };
         let shown = loop {
             match self.expects.pop() {
-                Some(expect @ (Expect::Sync { .. } | Expect::Query { .. })) => break expect.shown(),
+                Some(expect @ (Expect::Sync { .. } | Expect::Query { .. })) => {
+                    break expect.shown();
+                }
                 Some(_) => {}
                 None => return nonsense("it is ready, and was asked nothing"),
             }
@@ -303,7 +310,7 @@ impl Session {
         self.guarded = false;
         if std::mem::take(&mut self.unsure) {
             self.tainted = true;
-            self.pinned.get_or_insert("settings that a partial rollback took back");
+            self.pin("settings that a partial rollback took back");
         }
         self.before = None;
     }
@@ -324,15 +331,14 @@ impl Session {
         if let Some(Expect::Query { of: Of::Ahead, .. }) = self.expects.front() {
             return Next::Stop(Received::Poisoned);
         }
-        let guard = matches!(
+        let check = matches!(
             self.expects.front(),
-            Some(Expect::Guard | Expect::Bind { shown: false } | Expect::Parse { id: u64::MAX, .. })
+            Some(
+                Expect::Guard | Expect::Bind { shown: false } | Expect::Parse { id: u64::MAX, .. }
+            )
         );
-        if guard && self.guarded {
-            return Next::Stop(Received::Guarded);
-        }
-        if guard {
-            return self.commit_refused(held);
+        if check {
+            return self.check_failed(state, held);
         }
         if self.may_go_elsewhere() {
             match state {
@@ -357,22 +363,38 @@ impl Session {
         }
     }
 
-    /// The check ahead of a commit has failed: the transaction is not committed, and has failed.
-    fn commit_refused(&mut self, held: &mut Held<'_>) -> Next {
+    /// A check has failed, or did not come about: what it went with was not done.
+    fn check_failed(&mut self, state: &[u8], held: &mut Held<'_>) -> Next {
+        // Anything else, such as a cancellation, is not about the node.
+        let refused = matches!(state, super::guard::REFUSED | super::guard::FORGOTTEN);
+        if refused && self.guarded && self.holds_state().is_none() {
+            return Next::Stop(Received::Guarded);
+        }
+        self.guarded = false;
+        self.undo_settings(held);
         let simple = self.expects.iter().any(|e| matches!(e, Expect::Query { of: Of::Client, .. }));
         if simple {
             while let Some(front) = self.expects.front() {
-                if matches!(front, Expect::Sync { .. }) {
-                    break;
+                match front {
+                    Expect::Sync { .. } => break,
+                    Expect::Parse { id, .. } => held.statements.remove(id),
+                    Expect::Query { effect: true, .. } => {
+                        self.effects.pop_front();
+                    }
+                    _ => {}
                 }
                 self.expects.pop();
             }
             self.expects.show_sync();
+            self.sync_after = self.sync_after.map(|_| true);
         } else {
             self.fail(held);
         }
-        self.refused_commit = true;
-        Next::Hide
+        if state == super::guard::FORGOTTEN {
+            held.statements.remove(u64::MAX);
+        }
+        self.refused_commit = refused;
+        if refused { Next::Hide } else { Next::Show }
     }
 
     /// Everything the server skips after an error.
@@ -415,6 +437,14 @@ impl Session {
         }
     }
 
+    /// A server has taken the statement with this id.
+    fn was_taken(&self, id: u64) {
+        let named = self.added.iter().find(|(_, added)| *added == id);
+        if let Some(statement) = named.and_then(|(name, _)| self.names.get(name)) {
+            statement.was_taken();
+        }
+    }
+
     fn name_undone(&mut self, id: u64) {
         if let Some(place) = self.added.iter().position(|(_, added)| *added == id) {
             let (name, _) = self.added.swap_remove(place);
@@ -427,7 +457,7 @@ impl Session {
         if backend::field(body, b'R') == Some(b"SyncRepWaitForLSN") {
             self.unconfirmed = true;
         }
-        let asked = !self.expects.is_empty() || self.pinned.is_some();
+        let asked = !self.expects.is_empty() || self.pinned().is_some();
         if visible && asked { Next::Show } else { Next::Hide }
     }
 
@@ -449,6 +479,12 @@ impl Session {
     /// A statement with an effect has succeeded.
     fn apply(&mut self, effect: Effect, held: &mut Held<'_>) {
         let now = match effect {
+            Effect::Several(effects) => {
+                for effect in effects {
+                    self.apply(effect, held);
+                }
+                return;
+            }
             Effect::Set { name, value } => self.settings.with(&name, Some(&value)),
             Effect::Reset(name) => {
                 let first = self.startup.get(&name).map(str::to_owned);
@@ -464,8 +500,9 @@ impl Session {
             }
             Effect::ResetAll => {
                 self.remember(held);
-                *held.settings = Settings::default();
-                self.settings = self.startup.clone();
+                // Who one is stays.
+                *held.settings = held.settings.after_reset_all(&Settings::default());
+                self.settings = self.settings.after_reset_all(&self.startup);
                 return;
             }
             Effect::DiscardAll => {
@@ -474,19 +511,25 @@ impl Session {
                 held.statements.clear();
                 self.names.clear();
                 self.unnamed.known = false;
-                if self.pinned != Some("session mode") {
-                    self.pinned = None;
-                    self.tainted = false;
-                }
+                self.let_go(|_| true);
+                self.tainted = false;
                 return;
             }
             Effect::DeallocateAll => {
+                self.let_go(|why| why == PREPARED);
                 held.statements.clear();
                 self.names.clear();
                 return;
             }
             Effect::Deallocate(name) => {
                 self.names.remove(name.as_bytes());
+                return;
+            }
+            Effect::Sticky(what) => return self.pin(what),
+            Effect::Prepare(_) | Effect::Execute(_) => return self.pin(PREPARED),
+            Effect::Unknown => return self.pin(UNKNOWN),
+            Effect::Releases(what) => {
+                self.let_go(|why| what.contains(&why));
                 return;
             }
             Effect::RollbackTo => {
@@ -496,6 +539,10 @@ impl Session {
             _ => return,
         };
         self.remember(held);
+        if now == self.settings && now.is_full() {
+            // No more than so many are kept apart from the connection.
+            self.pin("more settings than the gateway keeps");
+        }
         *held.settings = now.clone();
         self.settings = now;
     }

@@ -3,12 +3,20 @@
 //! It is sent as `Bind` and `Execute` without a `Sync` of its own, so that it and what follows are one transaction for the
 //! server: where it fails, the server skips what follows, and nothing was done.
 
+use herdsman::classify::{TokenKind, Tokens};
 use herdsman::policy::Want;
 
+use super::batch::{Reach, seen};
 use super::expect::Expect;
-use super::{Context, Held, Outputs, Session};
+use super::local::{QUERY, is_extended};
+use super::{Context, Fed, Held, Outputs, Session};
 use crate::wire::backend::Status;
-use crate::wire::{frontend, message};
+use crate::wire::{HEADER, Header, Malformed, frontend, header, message};
+
+/// How a check fails: it divides by zero.
+pub(super) const REFUSED: &[u8] = b"22012";
+/// The server does not know it any more.
+pub(super) const FORGOTTEN: &[u8] = b"26000";
 
 /// What is checked.
 #[derive(Clone, Copy, Debug)]
@@ -25,26 +33,149 @@ pub(crate) struct Guard<'a> {
 const NAME: &[u8] = b"hm_guard";
 const ID: u64 = u64::MAX;
 
+/// Whether a check is due with a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Due {
+    No,
+    Yes,
+    /// And the batch is long: an answer before its end is wanted.
+    Flushed,
+}
+
 impl Session {
-    /// Sends the check ahead of a batch that commits by itself, if it may write.
+    /// Before a batch on a connection that writes: whether a check is due with it, and what it has to wait for.
+    ///
+    /// With a check, batches go out one by one: what one comes to decides what is to be checked with the next, and one that
+    /// is sent again must be the only one.
+    pub(super) fn look_ahead(
+        &mut self,
+        head: Header,
+        rest: &[u8],
+        cx: &Context<'_>,
+    ) -> Result<Option<Fed>, Malformed> {
+        let simple = matches!(head.tag, frontend::QUERY | frontend::FUNCTION_CALL);
+        let begins = (simple || is_extended(head.tag)) && !self.unsynced;
+        if cx.guard.is_none() || !begins || self.skipping || self.copying {
+            return Ok(None);
+        }
+        if !self.expects.is_empty() {
+            return Ok(Some(Fed::Wait));
+        }
+        self.check = Due::No;
+        if self.status != Status::Idle {
+            return Ok(None);
+        }
+        if !self.fresh {
+            // On a connection that the client keeps, nobody has looked.
+            match (head.tag, rest.get(HEADER..head.len)) {
+                (frontend::QUERY, Some(body)) => {
+                    let sql = frontend::query(body)?;
+                    self.need_of(sql, seen(sql, cx));
+                }
+                (frontend::QUERY, None) if head.len <= QUERY => return Ok(Some(Fed::More)),
+                (frontend::QUERY | frontend::FUNCTION_CALL, _) => self.batch.unknown(),
+                _ => {
+                    if self.scan(rest, cx)? == Reach::Partial {
+                        return Ok(Some(Fed::More));
+                    }
+                }
+            }
+        }
+        if self.batch.needs.want == Want::Write {
+            self.check = self.check_due(rest)?;
+        }
+        Ok(None)
+    }
+
+    /// Whether a check is due with the batch of writes that begins here.
+    fn check_due(&self, input: &[u8]) -> Result<Due, Malformed> {
+        let (mut at, mut runs) = (0, false);
+        while let Some(rest) = input.get(at..)
+            && let Some(head) = header(rest)?
+        {
+            at += head.len;
+            let Some(body) = rest.get(HEADER..head.len) else {
+                return Ok(Due::Flushed);
+            };
+            let text = match head.tag {
+                frontend::QUERY => {
+                    let alone = runs_alone(frontend::query(body)?);
+                    return Ok(if alone { Due::No } else { Due::Yes });
+                }
+                frontend::FUNCTION_CALL => return Ok(Due::Yes),
+                frontend::PARSE => frontend::parse(body)?.query,
+                frontend::BIND => {
+                    runs = true;
+                    let name = frontend::bind(body)?.statement;
+                    self.names.get(name).map_or_else(|| self.unnamed.query(), |known| &known.query)
+                }
+                frontend::SYNC | frontend::FLUSH => {
+                    return Ok(if runs { Due::Yes } else { Due::No });
+                }
+                _ => continue,
+            };
+            if runs_alone(text) {
+                return Ok(Due::No);
+            }
+        }
+        Ok(Due::Flushed)
+    }
+
+    /// Sends the check ahead of a batch that commits by itself, if it is due.
     pub(super) fn guard_batch(
         &mut self,
-        sql: Option<&[u8]>,
         held: &mut Held<'_>,
         cx: &Context<'_>,
         out: &mut Outputs,
     ) -> bool {
-        let writes = self.status == Status::Idle && self.batch.needs.want == Want::Write;
-        let alone = sql.is_some_and(runs_alone);
-        if !writes || alone || self.unsynced {
+        let due = self.check;
+        if due == Due::No || self.unsynced || self.status != Status::Idle {
             return false;
         }
         let sent = self.guard_now(held, cx, out);
+        if sent && due == Due::Flushed {
+            message(&mut out.to_server, frontend::FLUSH, |_| {});
+        }
         self.guarded |= sent;
         sent
     }
 
-    /// Sends the check ahead of a commit.
+    /// Sends the check ahead of what ends a transaction, if this text may.
+    pub(super) fn guard_commit(
+        &mut self,
+        sql: &[u8],
+        held: &mut Held<'_>,
+        cx: &Context<'_>,
+        out: &mut Outputs,
+    ) -> bool {
+        cx.guard.is_some() && may_commit(sql) && self.guard_now(held, cx, out)
+    }
+
+    /// Sends it ahead of a `Sync` that commits what was sent before, with an older check or none.
+    pub(super) fn guard_late(
+        &mut self,
+        held: &mut Held<'_>,
+        cx: &Context<'_>,
+        out: &mut Outputs,
+    ) {
+        let commits = self.status == Status::Idle && self.unsynced && self.check != Due::No;
+        // While the server takes COPY data, it takes nothing else.
+        if commits && !self.checked && !self.copying && !self.skipping {
+            self.guard_now(held, cx, out);
+        }
+    }
+
+    /// The whole of a message was passed on that a check went ahead of: its `Sync`.
+    pub(super) fn sync_when_passed(&mut self, out: &mut Outputs) {
+        if self.pass == 0
+            && let Some(shown) = self.sync_after.take()
+        {
+            out.to_server.extend_from_slice(&frontend::SYNC_MESSAGE);
+            self.expects.push(Expect::Sync { shown });
+        }
+    }
+
+    /// Sends the check.
     pub(super) fn guard_now(
         &mut self,
         held: &mut Held<'_>,
@@ -75,26 +206,41 @@ impl Session {
             out.extend_from_slice(&[0, 0]);
         });
         self.expects.push(Expect::Bind { shown: false });
-        message(&mut out.to_server, frontend::EXECUTE, |out| out.extend_from_slice(&[0, 0, 0, 0, 0]));
+        message(&mut out.to_server, frontend::EXECUTE, |out| {
+            out.extend_from_slice(&[0, 0, 0, 0, 0]);
+        });
         self.expects.push(Expect::Guard);
+        self.checked = true;
         true
     }
 }
 
-/// Whether a statement refuses to run in a transaction with something else, which a check would be.
+/// Whether a text refuses to run in a transaction with something else, which a check would be.
 fn runs_alone(sql: &[u8]) -> bool {
     let Ok(text) = str::from_utf8(sql) else { return false };
-    let mut words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').filter(|w| !w.is_empty());
-    let first = words.next().unwrap_or_default().to_ascii_lowercase();
-    match first.as_str() {
-        "vacuum" | "cluster" | "reindex" | "checkpoint" => true,
-        "create" | "drop" | "alter" | "refresh" => words.take(4).any(|word| {
-            ["database", "tablespace", "system", "subscription", "concurrently"]
-                .iter()
-                .any(|alone| word.eq_ignore_ascii_case(alone))
-        }),
+    let mut first = Tokens::of(text).take_while(|token| token.kind != TokenKind::Semicolon);
+    let mut next = || first.next().map_or("", |token| token.text);
+    let is = |word: &str, any: &[&str]| any.iter().any(|known| word.eq_ignore_ascii_case(known));
+    let (verb, object) = (next(), next());
+    let mut later = |word: &str| is(object, &[word]) || first.any(|token| token.is(word));
+    match verb.to_ascii_lowercase().as_str() {
+        "vacuum" | "cluster" | "reindex" => true,
+        "discard" => is(object, &["all"]),
+        "commit" | "rollback" => is(object, &["prepared"]),
+        // An isolation level has to come before the first snapshot, which would be the check's.
+        "begin" | "start" => later("isolation"),
+        "create" | "drop" | "alter" => {
+            is(object, &["database", "tablespace", "system", "subscription"]) || later("concurrently")
+        }
         _ => false,
     }
+}
+
+/// Whether a text may end the transaction that it is in.
+fn may_commit(sql: &[u8]) -> bool {
+    sql.split(|byte| !byte.is_ascii_alphanumeric() && *byte != b'_').any(|word| {
+        [&b"commit"[..], b"end", b"prepare"].iter().any(|known| word.eq_ignore_ascii_case(known))
+    })
 }
 
 #[cfg(test)]
@@ -109,10 +255,23 @@ mod tests {
             "CREATE UNIQUE INDEX CONCURRENTLY i ON t (a)",
             "alter system set work_mem = 1",
             "reindex table t",
+            "/* all */ vacuum",
+            "alter table a detach partition b concurrently",
+            "discard all",
+            "commit prepared 'x'",
+            "begin isolation level serializable; select 1; commit",
+            "start transaction read write, isolation level repeatable read",
         ] {
             assert!(runs_alone(sql.as_bytes()), "{sql}");
         }
-        for sql in ["insert into t values (1)", "create table database_x (a int)", "drop table t"] {
+        for sql in [
+            "insert into t values (1)",
+            "create table database_x (a int)",
+            "drop table t",
+            "alter table t alter column database type int",
+            "begin; insert into t values ('isolation'); commit",
+            "checkpoint",
+        ] {
             assert!(!runs_alone(sql.as_bytes()), "{sql}");
         }
     }

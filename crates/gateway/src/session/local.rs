@@ -1,12 +1,14 @@
 //! What is answered without a server: the beginning of a transaction, the end of an empty or a broken one, and statements
 //! about prepared statements and settings, which are kept here.
 
-use super::batch::Reach;
+use super::batch::{Reach, Seen, seen};
 use super::{Context, Fed, Session, Tx};
 use crate::config::{PoolMode, Target};
 use crate::effects::{self, Effect};
+use crate::statements;
 use crate::wire::backend::{self, Status};
 use crate::wire::error::code;
+use crate::wire::frontend::Named;
 use crate::wire::{HEADER, Malformed, Problem, frontend, header};
 
 /// A simple query is collected up to this many bytes to see what it is; a longer one goes to the writer.
@@ -39,11 +41,12 @@ impl Session {
                 frontend::QUERY => match body {
                     Some(body) => {
                         let sql = frontend::query(body)?;
-                        if self.answered_here(sql, cx, out) {
+                        let seen = seen(sql, cx);
+                        if self.answered_here(sql, &seen, cx, out) {
                             at += head.len;
                             continue;
                         }
-                        self.need_of(sql, cx);
+                        self.need_of(sql, seen);
                         return Ok((at, Fed::Need));
                     }
                     None if head.len <= QUERY => return Ok((at, Fed::More)),
@@ -69,6 +72,9 @@ impl Session {
                         None => return Ok((at, Fed::More)),
                     }
                 }
+                frontend::PARSE | frontend::CLOSE if self.prepared_here(rest, out)? > 0 => {
+                    at += self.taken_here;
+                }
                 tag if is_extended(tag) => match self.scan(rest, cx)? {
                     Reach::Whole => return Ok((at, Fed::Need)),
                     Reach::Partial => return Ok((at, Fed::More)),
@@ -84,22 +90,34 @@ impl Session {
     }
 
     /// Whether a simple query was answered here.
-    fn answered_here(&mut self, sql: &[u8], cx: &Context<'_>, out: &mut Vec<u8>) -> bool {
-        let Ok(text) = str::from_utf8(sql) else { return false };
-        let class = cx.classifier.classify(text);
-        let effect = if effects::needs_look(&class, text) {
-            effects::effect(text)
-        } else if self.tx == Tx::Broken {
-            Effect::None
-        } else {
+    fn answered_here(
+        &mut self,
+        sql: &[u8],
+        seen: &Seen,
+        cx: &Context<'_>,
+        out: &mut Vec<u8>,
+    ) -> bool {
+        let Seen { effect, several: false, .. } = seen else { return false };
+        if *effect == Effect::None && self.tx != Tx::Broken {
             return false;
-        };
+        }
+        let text = str::from_utf8(sql).unwrap_or_default();
         let idle = self.tx == Tx::AtServer && self.status == Status::Idle;
-        let tag = match (&effect, &self.tx) {
+        let tag = match (effect, &self.tx) {
             (Effect::Commit | Effect::Rollback, Tx::Ahead { .. }) => {
                 self.tx = Tx::AtServer;
                 self.status = Status::Idle;
-                if effect == Effect::Commit { "COMMIT" } else { "ROLLBACK" }
+                if *effect == Effect::Commit { "COMMIT" } else { "ROLLBACK" }
+            }
+            (Effect::Commit, Tx::Broken) if self.owed.is_some() => {
+                // Nobody has told the client yet that there is nothing to commit.
+                self.tx = Tx::AtServer;
+                self.status = Status::Idle;
+                if let Some(problem) = self.owed.take() {
+                    problem.put(out);
+                }
+                backend::put_ready(out, self.status);
+                return true;
             }
             (Effect::Commit | Effect::Rollback, Tx::Broken) => {
                 self.owed = None;
@@ -113,9 +131,12 @@ impl Session {
                 return true;
             }
             (Effect::Begin { .. }, _) if idle && cx.mode == PoolMode::Statement => {
-                Problem::new(code::NOT_SUPPORTED, "transactions are not possible in statement mode")
-                    .hint("connect to a database or as a user whose pool mode is transaction")
-                    .put(out);
+                Problem::new(
+                    code::NOT_SUPPORTED,
+                    "transactions are not possible in statement mode",
+                )
+                .hint("connect to a database or as a user whose pool mode is transaction")
+                .put(out);
                 backend::put_ready(out, self.status);
                 return true;
             }
@@ -141,7 +162,7 @@ impl Session {
             }
             (Effect::Discard, _) if idle => "DISCARD",
             (Effect::ResetAll, _) if idle => {
-                self.settings = self.startup.clone();
+                self.settings = self.settings.after_reset_all(&self.startup);
                 "RESET"
             }
             _ => return false,
@@ -152,9 +173,62 @@ impl Session {
         true
     }
 
+    /// A batch that only prepares what servers are known to take, or closes: its length, if it was answered here. So a
+    /// client never waits for a connection only to prepare what others have prepared before it.
+    fn prepared_here(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<usize, Malformed> {
+        self.taken_here = 0;
+        let mut at = 0;
+        let mut found = Vec::new();
+        loop {
+            let rest = input.get(at..).unwrap_or_default();
+            let Some(head) = header(rest)? else { return Ok(0) };
+            let Some(body) = rest.get(HEADER..head.len) else { return Ok(0) };
+            at += head.len;
+            match head.tag {
+                frontend::PARSE => {
+                    let parse = frontend::parse(body)?;
+                    let known = found.iter().any(|(name, _): &(&[u8], _)| *name == parse.name);
+                    if parse.name.is_empty() || known || self.names.contains_key(parse.name) {
+                        return Ok(0);
+                    }
+                    let statement = statements::intern(parse.query, parse.types);
+                    if !statement.is_known_good() {
+                        return Ok(0);
+                    }
+                    found.push((parse.name, Some(statement)));
+                }
+                frontend::CLOSE => match frontend::named(body)? {
+                    Named::Statement(name) => found.push((name, None)),
+                    Named::Portal(_) => return Ok(0),
+                },
+                frontend::SYNC => break,
+                _ => return Ok(0),
+            }
+        }
+        for (name, statement) in found {
+            match statement {
+                Some(statement) => {
+                    self.names.insert(name.into(), statement);
+                    self.prepared.client_parses += 1;
+                    backend::put_empty(out, backend::PARSE_COMPLETE);
+                }
+                None => {
+                    self.names.remove(name);
+                    if name.is_empty() {
+                        self.unnamed.known = false;
+                    }
+                    backend::put_empty(out, backend::CLOSE_COMPLETE);
+                }
+            }
+        }
+        backend::put_ready(out, self.status);
+        self.taken_here = at;
+        Ok(at)
+    }
+
     /// Whether a transaction may begin here before it has a server: where it is certain that the server will take it.
     fn may_begin_ahead(&self, _text: &str, cx: &Context<'_>) -> bool {
-        self.pinned.is_none() && matches!(cx.target, Target::Split | Target::Writer)
+        self.pinned().is_none() && matches!(cx.target, Target::Split | Target::Writer)
     }
 
     /// Whether a read-only transaction may run on a standby, which has no serializable ones.
@@ -171,23 +245,33 @@ impl Session {
         out: &mut Vec<u8>,
     ) -> Result<Option<usize>, Malformed> {
         let mut at = 0;
-        let mut ends = false;
+        let (mut ends, mut commits) = (false, false);
         loop {
             let rest = input.get(at..).unwrap_or_default();
             let Some(head) = header(rest)? else { return Ok(None) };
             let Some(body) = rest.get(HEADER..head.len) else { return Ok(None) };
             match head.tag {
-                frontend::PARSE => ends |= is_end(frontend::parse(body)?.query),
+                frontend::PARSE => {
+                    let (end, commit) = is_end(frontend::parse(body)?.query);
+                    (ends, commits) = (ends | end, commits | commit);
+                }
                 frontend::BIND => {
                     let name = frontend::bind(body)?.statement;
-                    ends |= self.names.get(name).is_some_and(|known| is_end(&known.query));
+                    let known = self.names.get(name).map(|known| is_end(&known.query));
+                    let (end, commit) = known.unwrap_or_default();
+                    (ends, commits) = (ends | end, commits | commit);
                 }
                 frontend::SYNC | frontend::FLUSH => break,
                 _ => {}
             }
             at += head.len;
         }
-        if !ends {
+        if commits && self.owed.is_some() {
+            // The transaction is over, and the client is told that it was not committed.
+            self.tx = Tx::AtServer;
+            self.status = Status::Idle;
+        }
+        if !ends || commits && self.owed.is_some() {
             self.owed.take().unwrap_or_else(broken).put(out);
             self.skipping = true;
             return Ok(Some(at));
@@ -220,9 +304,11 @@ fn broken() -> Problem {
     )
 }
 
-fn is_end(sql: &[u8]) -> bool {
+/// Whether a text ends a transaction, and whether by committing it.
+fn is_end(sql: &[u8]) -> (bool, bool) {
     let effect = str::from_utf8(sql).map(effects::effect);
-    matches!(effect, Ok(Effect::Commit | Effect::Rollback))
+    let commits = effect == Ok(Effect::Commit);
+    (commits || effect == Ok(Effect::Rollback), commits)
 }
 
 fn is_start(text: &str) -> bool {
@@ -234,10 +320,6 @@ fn is_start(text: &str) -> bool {
 pub(super) const fn is_extended(tag: u8) -> bool {
     matches!(
         tag,
-        frontend::PARSE
-            | frontend::BIND
-            | frontend::DESCRIBE
-            | frontend::EXECUTE
-            | frontend::CLOSE
+        frontend::PARSE | frontend::BIND | frontend::DESCRIBE | frontend::EXECUTE | frontend::CLOSE
     )
 }

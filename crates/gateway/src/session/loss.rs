@@ -1,9 +1,9 @@
 //! A server is lost: what that means for what was under way, and what the client is told.
 
 use super::{Outputs, Session, Tx};
+use crate::wire::Problem;
 use crate::wire::backend::{self, Status};
 use crate::wire::error::code;
-use crate::wire::Problem;
 
 /// What is known of a loss.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,7 +30,7 @@ impl Session {
     /// one `ReadyForQuery` for each that it waits for.
     pub(crate) fn lose(&mut self, node: &str, told: &Told, out: &mut Outputs) -> After {
         let problem = self.loss(node, told);
-        let pinned = self.pinned.filter(|why| *why != "session mode");
+        let pinned = self.holds_state();
         let waiting = self.expects.readies();
         let asked = waiting > 0 || self.unsynced || self.copying || self.pass > 0;
         let within = self.server_pass > 0;
@@ -42,7 +42,11 @@ impl Session {
         // What is left of a message the client is in the midst of.
         self.discard = rest;
         self.commits = false;
-        if pinned.is_some() || within {
+        if within {
+            // In the midst of a message nothing can be said.
+            return After::SentAway;
+        }
+        if pinned.is_some() {
             problem.put_fatal(&mut out.to_client);
             return After::SentAway;
         }
@@ -89,8 +93,7 @@ impl Session {
 
     fn loss(&self, node: &str, told: &Told) -> Problem {
         let words = &told.words;
-        if self.pinned.is_some_and(|why| why != "session mode") {
-            let why = self.pinned.unwrap_or_default();
+        if let Some(why) = self.holds_state() {
             return Problem::new(
                 code::SHUTDOWN,
                 format!("the connection to node {node} is lost, and with it {why}: {words}"),

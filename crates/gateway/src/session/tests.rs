@@ -4,6 +4,7 @@
 //! `C S name`, `S`, `H`, `X`; from servers `1`, `2`, `3`, `n`, `T`, `D row`, `C tag`, `Z I`, `E code words`, `N routine`,
 //! `S name value`, `G`, `A`. `-` is an empty name.
 
+mod counts;
 mod stories;
 
 use super::*;
@@ -83,9 +84,9 @@ impl Story {
 
     /// A server is attached, and what waited goes to it.
     #[track_caller]
-    pub(super) fn attach(&mut self, server: FakeServer, reader: bool) -> Fed {
+    pub(super) fn attach(&mut self, server: FakeServer) -> Fed {
         self.server = Some(server);
-        self.session.attach(reader, self.out.to_client.len());
+        self.session.attach(self.out.to_client.len());
         self.go_on()
     }
 
@@ -94,7 +95,7 @@ impl Story {
     pub(super) fn needs(&mut self, want: Want, said: &[&str]) {
         assert_eq!(self.client(said), Fed::Need, "{said:?}");
         assert_eq!(self.session.needs().want, want, "{said:?}");
-        self.attach(FakeServer::default(), want == Want::Read);
+        self.attach(FakeServer::default());
     }
 
     /// The server says these; where it is done, it is taken away, as the edge does.
@@ -119,13 +120,13 @@ impl Story {
     }
 
     #[track_caller]
-    pub(super) fn to_server(&mut self, expected: &[&str]) {
+    pub(super) fn sent_to_server(&mut self, expected: &[&str]) {
         let said = tell(&std::mem::take(&mut self.out.to_server), true);
         assert_eq!(said, expected);
     }
 
     #[track_caller]
-    pub(super) fn to_client(&mut self, expected: &[&str]) {
+    pub(super) fn sent_to_client(&mut self, expected: &[&str]) {
         let said = tell(&std::mem::take(&mut self.out.to_client), false);
         assert_eq!(said, expected);
     }

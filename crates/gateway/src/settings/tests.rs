@@ -62,8 +62,15 @@ fn who_one_is_goes_first_and_comes_last() {
     // Another user is in no role.
     assert_eq!(bob.with("session_authorization", Some("'bob'")).get("role"), None);
     assert_eq!(bob.with("session_authorization", None).get("role"), None);
-    assert_eq!(bob.after_reset_all().get("a"), None);
-    assert_eq!(bob.after_reset_all().get("role"), Some("'r'"));
+}
+
+#[test]
+fn reset_all_leaves_who_one_is() {
+    let first = settings(&[("role", "'first'"), ("a", "1"), ("z", "2")]);
+    let now = settings(&[("role", "'now'"), ("a", "3"), ("b", "4")]);
+    assert_eq!(now.after_reset_all(&first), first.with("role", Some("'now'")));
+    assert_eq!(now.after_reset_all(&Settings::default()), settings(&[("role", "'now'")]));
+    assert_eq!(settings(&[("b", "4")]).after_reset_all(&first), first.with("role", None));
 }
 
 #[test]

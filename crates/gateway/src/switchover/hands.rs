@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use herdsman_node::{Lsn, NodeName, Role, Tls, connect, describe};
+use herdsman_node::{Lsn, NodeName, Role, describe};
 use herdsman_watch::Verdict;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
-use tokio_postgres::{Client, SimpleQueryMessage};
 
+use super::ask::{first, open, position};
 use super::command::{fill, run};
 use super::machine::Act;
 use crate::client;
@@ -20,12 +20,12 @@ use crate::shared::Shared;
 
 /// A standby further behind would have everybody wait.
 const MOST_LAG: u64 = 16 << 20;
-/// How long connecting to a node may take.
-const CONNECT: Duration = Duration::from_secs(3);
 /// How often something is looked at that nobody announces.
 const LOOK: Duration = Duration::from_millis(5);
 /// So many looks in a row must find nobody at work: one may fall between a connection's leaving its pool and its use.
 const QUIET: u32 = 3;
+/// A client that has been idle for so many milliseconds of the coarse clock is between two transactions.
+const AT_REST: u64 = 200;
 /// How long the watcher may take to see that the old primary is still there.
 const SETTLE: Duration = Duration::from_secs(5);
 
@@ -239,15 +239,19 @@ impl Hands {
             .filter(|pool| pool.node == self.old_index)
             .map(|pool| pool.servers().iter().filter(|server| at_work(server.doing())).count())
             .sum();
-        let kept =
-            self.shared.clients.all().iter().filter(|card| self.keeps_one_idle(card)).count();
+        let now = self.shared.clock.now();
+        let kept = self.shared.clients.all().iter().filter(|card| self.keeps(card, now)).count();
         leased.saturating_sub(kept)
     }
 
-    fn keeps_one_idle(&self, card: &client::Card) -> bool {
+    /// Whether the client keeps a connection to the old primary between two transactions: as in a session. Only after a
+    /// while, so that one that is just beginning or ending is not taken for that.
+    fn keeps(&self, card: &client::Card, now: u64) -> bool {
         let node = card.node.load(std::sync::atomic::Ordering::Relaxed);
+        let (state, since) = card.state();
         usize::try_from(node).ok() == self.old_index.checked_add(1)
-            && card.state().0 == client::State::Idle
+            && state == client::State::Idle
+            && now.saturating_sub(since) >= AT_REST
     }
 
     async fn retire(&mut self) -> Result<(), String> {
@@ -370,51 +374,4 @@ impl Hands {
         let argv = fill(command, about, self.new.name.as_str());
         run(&argv, self.config.command_timeout).await
     }
-}
-
-/// Where a standby is.
-#[derive(Clone, Copy, Debug)]
-struct Position {
-    received: Lsn,
-    replayed: Lsn,
-    /// It has a connection to its primary.
-    streams: bool,
-}
-
-async fn position(client: &Client) -> Result<Position, String> {
-    let sql = "SELECT pg_last_wal_receive_lsn()::text, pg_last_wal_replay_lsn()::text, \
-         (SELECT count(*) FROM pg_stat_wal_receiver WHERE status = 'streaming')::text";
-    let row = first(client, sql).await?;
-    let lsn = |index: usize| {
-        let text: Option<&str> = row.get(index).and_then(Option::as_deref);
-        text.and_then(|lsn| lsn.parse::<Lsn>().ok()).unwrap_or_default()
-    };
-    let streams = row.get(2).and_then(Option::as_deref) != Some("0");
-    Ok(Position { received: lsn(0), replayed: lsn(1), streams })
-}
-
-/// A connection of our own, over the watcher's login.
-async fn open(seat: &Seat) -> Result<Client, String> {
-    let tls = Tls::new(&seat.conninfo).map_err(|error| error.to_string())?;
-    let connection = connect(&seat.conninfo, &tls, CONNECT)
-        .await
-        .map_err(|error| format!("{}: {error}", seat.name))?;
-    let (client, driver) = connection.split(|_| ());
-    tokio::spawn(driver);
-    Ok(client)
-}
-
-/// The first row of an answer.
-async fn first(client: &Client, sql: &str) -> Result<Vec<Option<String>>, String> {
-    let answer = timeout(CONNECT, client.simple_query(sql))
-        .await
-        .map_err(|_| format!("no answer within {CONNECT:?}"))?
-        .map_err(|error| describe(&error))?;
-    let row = answer.into_iter().find_map(|message| match message {
-        SimpleQueryMessage::Row(row) => {
-            Some((0..row.len()).map(|index| row.get(index).map(str::to_owned)).collect())
-        }
-        _ => None,
-    });
-    row.ok_or_else(|| "no row came back".to_owned())
 }

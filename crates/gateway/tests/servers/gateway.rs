@@ -1,6 +1,9 @@
 //! The gateway as a whole: starting, reloading, draining.
 
+use std::path::Path;
+
 use herdsman_gateway::{Gateway, StartError};
+use herdsman_node::{ConnectError, Conninfo, Tls};
 use herdsman_sandbox::Sandbox;
 use tokio::time::timeout;
 
@@ -76,9 +79,7 @@ async fn idle_clients_leave_at_once_and_transactions_may_end() {
     let idle = running.connect("postgres", "app").await;
     let busy = running.connect("postgres", "app").await;
     busy.batch_execute("CREATE TABLE kept (n int)").await.unwrap();
-    busy.batch_execute("BEGIN; INSERT INTO kept VALUES (1)")
-        .await
-        .unwrap();
+    busy.batch_execute("BEGIN; INSERT INTO kept VALUES (1)").await.unwrap();
     let conninfo = running.conninfo("postgres", "app");
     let stopping = tokio::spawn(running.stop());
 
@@ -98,10 +99,7 @@ async fn a_transaction_that_does_not_end_is_cut_off_at_the_end_of_the_drain() {
     let running = harness::gateway(&cluster, "drain_timeout: 300ms").await;
     let client = running.connect("postgres", "app").await;
     client.batch_execute("CREATE TABLE kept (n int)").await.unwrap();
-    client
-        .batch_execute("BEGIN; INSERT INTO kept VALUES (1)")
-        .await
-        .unwrap();
+    client.batch_execute("BEGIN; INSERT INTO kept VALUES (1)").await.unwrap();
     timeout(DEADLINE, running.stop()).await.unwrap();
     eventually("the client is cut off", async || client.is_closed()).await;
     assert!(client.batch_execute("COMMIT").await.is_err());
@@ -147,5 +145,98 @@ async fn clients_that_idle_for_too_long_are_sent_away_and_late_statements_cancel
     })
     .await;
     drop(slow);
+    running.stop().await;
+}
+
+/// A certificate for 127.0.0.1, written to `cert.pem` and `key.pem`. Returns the certificate's bytes.
+fn certificate(folder: &Path) -> Vec<u8> {
+    let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+    std::fs::write(folder.join("cert.pem"), made.cert.pem()).unwrap();
+    std::fs::write(folder.join("key.pem"), made.signing_key.serialize_pem()).unwrap();
+    made.cert.der().to_vec()
+}
+
+/// Logs in with TLS, trusting `cert.pem` and nothing else.
+async fn connect_with_tls(
+    running: &harness::Running,
+    folder: &Path,
+) -> Result<(tokio_postgres::Client, impl Future<Output = String> + Send + use<>), ConnectError> {
+    let file = folder.join("cert.pem").display().to_string();
+    let port = running.port().to_string();
+    let pairs = [
+        ("host", "127.0.0.1"),
+        ("port", &port),
+        ("user", "app"),
+        ("dbname", "postgres"),
+        ("password", running.password("app")),
+        ("sslmode", "verify-full"),
+        ("sslrootcert", &file),
+    ];
+    let info = Conninfo::from_pairs(pairs).unwrap();
+    let tls = Tls::new(&info).unwrap();
+    Ok(herdsman_node::connect(&info, &tls, DEADLINE).await?.split(|_| {}))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_renewed_certificate_is_shown_after_a_reload_and_a_broken_one_changes_nothing() {
+    let cluster = Sandbox::builder().start().await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let old = certificate(folder.path());
+    let dir = folder.path().display();
+    let extra = format!("tls: {{ cert: {dir}/cert.pem, key: {dir}/key.pem, required: true }}");
+    let running = harness::gateway(&cluster, &extra).await;
+    let (client, driver) = connect_with_tls(&running, folder.path()).await.unwrap();
+    let driver = tokio::spawn(driver);
+    assert_eq!(ask(&client, "SELECT 1").await.unwrap(), "1");
+    assert!(connect(&running.conninfo("postgres", "app")).await.is_err(), "let in without TLS");
+
+    // The new one is trusted, and the gateway still shows the old one.
+    assert_ne!(certificate(folder.path()), old);
+    assert!(connect_with_tls(&running, folder.path()).await.is_err());
+    assert_eq!(running.reload(&extra).unwrap(), [""; 0]);
+    let (renewed, renewed_driver) = connect_with_tls(&running, folder.path()).await.unwrap();
+    let renewed_driver = tokio::spawn(renewed_driver);
+    assert_eq!(ask(&renewed, "SELECT 2").await.unwrap(), "2");
+
+    let mut broken = running.setup.clone();
+    broken.config.tls.as_mut().unwrap().key = folder.path().join("none");
+    let error = running.gateway.reload(broken).unwrap_err();
+    assert!(error.starts_with("failed to read `gateway.tls.key`"), "{error}");
+    assert_eq!(ask(&client, "SELECT 3").await.unwrap(), "3");
+    assert!(connect_with_tls(&running, folder.path()).await.is_ok());
+    drop((client, renewed));
+    driver.await.unwrap();
+    renewed_driver.await.unwrap();
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_smaller_pool_holds_after_a_reload() {
+    let cluster = Sandbox::builder().start().await.unwrap();
+    let running = harness::gateway(&cluster, "pool: { size: 3 }").await;
+    let late = running.connect("postgres", "app").await;
+    let mut clients = Vec::new();
+    for _ in 0..3 {
+        let client = running.connect("postgres", "app").await;
+        client.batch_execute("BEGIN").await.unwrap();
+        client.batch_execute("SELECT 1").await.unwrap();
+        clients.push(client);
+    }
+    running.reload("pool: { size: 1, queue_timeout: 200ms }").unwrap();
+    // Who has a connection keeps it; nobody gets another until two have come back.
+    let write = "INSERT INTO pg_temp.none SELECT 1";
+    assert_eq!(code(&late.batch_execute(write).await.unwrap_err()), "53300");
+    for client in clients.iter().take(2) {
+        client.batch_execute("COMMIT").await.unwrap();
+    }
+    assert_eq!(code(&late.batch_execute(write).await.unwrap_err()), "53300");
+    clients[2].batch_execute("COMMIT").await.unwrap();
+    late.batch_execute("CREATE TABLE at_last ()").await.unwrap();
+    let truth = cluster.sql("n1", "postgres").await.unwrap();
+    eventually("one connection is left", async || {
+        let sql = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'app'";
+        ask(&truth, sql).await.unwrap() == "1"
+    })
+    .await;
     running.stop().await;
 }

@@ -3,6 +3,7 @@
 mod cancel;
 mod certificates;
 mod malformed;
+mod unknown;
 
 use std::path::PathBuf;
 use std::process::{Output, Stdio};

@@ -2,8 +2,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests may panic")]
 
 mod admin;
+mod chaos;
 mod drivers;
+mod failover;
 mod gateway;
+mod guard;
 mod harness;
-mod misrouting;
+mod load;
 mod login;
+mod misrouting;
+mod ryw;
+mod switchover;

@@ -220,6 +220,7 @@ fn is_background(text: &str) -> bool {
 fn changes_state(text: &str) -> bool {
     let after = text.split("herdsman sandbox ").skip(1);
     after.into_iter().any(|action| !action.starts_with("status"))
+        || text.starts_with("herdsman switchover ")
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! `SHOW CLIENTS`, `SHOW SERVERS`, `SHOW SOCKETS`.
 
+use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use super::{header, time};
@@ -55,7 +56,7 @@ fn client_row(ClientView(card): &ClientView, now: (u64, SystemTime)) -> Row {
         Cell::Int(0),
         if card.tls { "TLS".into() } else { "".into() },
         application.unwrap_or(Cell::Null),
-        Cell::Int(0),
+        card.prepared.load(Ordering::Relaxed).into(),
         card.id.into(),
     ]
 }

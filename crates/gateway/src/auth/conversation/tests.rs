@@ -287,6 +287,17 @@ fn trust_is_for_the_loopback_interface_and_known_users_only() {
     assert_eq!(step(&users, "trust", remote()), (false, None));
 }
 
+#[tokio::test]
+async fn anybody_from_the_loopback_interface_is_nobody_from_elsewhere() {
+    let config = GatewayConfig { trust_loopback: true, ..GatewayConfig::default() };
+    let users = Users::new(&config, Box::new(Vec::new)).unwrap();
+    let x = users.find("x").await.unwrap();
+    let begin = |peer| Conversation::new(&users, "x", x.clone(), peer).unwrap();
+    assert!(matches!(begin(local()).start(&mut Vec::new()), Step::Accepted));
+    let (_, step) = scram(&mut begin(remote()), "", &remote());
+    assert_eq!(refused(&step), wrong("x"));
+}
+
 #[test]
 fn a_certificate_lets_in_whose_name_it_bears() {
     use rcgen::{CertificateParams, DnType, KeyPair};

@@ -110,16 +110,27 @@ fn a_reload_of_a_broken_file_changes_nothing() {
 }
 
 #[tokio::test]
-async fn anybody_is_somebody_only_where_nobody_is_known_and_loopback_is_trusted() {
+async fn anybody_is_somebody_only_where_nobody_is_known_and_no_password_is_asked_for() {
     let file = file("");
-    let open = GatewayConfig { trust_loopback: true, ..GatewayConfig::default() };
-    let anybody = users(&open).unwrap().find("x").await.unwrap().unwrap();
-    assert_eq!(anybody.origin, Origin::Nowhere);
-    // What `hosts` has for the watcher is not for it.
-    assert!(matches!(anybody.server_login().credential, Credential::Password(_)));
-    for closed in
-        [GatewayConfig { trust_loopback: true, ..config(&file) }, GatewayConfig::default()]
-    {
+    let with =
+        |auth, trust_loopback| GatewayConfig { auth, trust_loopback, ..GatewayConfig::default() };
+    for open in [
+        with(AuthMethod::Scram, true),
+        with(AuthMethod::Cert, false),
+        with(AuthMethod::Trust, false),
+    ] {
+        let anybody = users(&open).unwrap().find("x").await.unwrap().unwrap();
+        assert_eq!(anybody.origin, Origin::Nowhere);
+        // What `hosts` has for the watcher is not for it.
+        assert!(matches!(anybody.server_login().credential, Credential::Password(_)));
+        assert!(users(&open).unwrap().listed("x").is_none());
+    }
+    let listed = Some(file.path().to_owned());
+    for closed in [
+        GatewayConfig { auth_file: listed, ..with(AuthMethod::Scram, true) },
+        with(AuthMethod::Scram, false),
+        with(AuthMethod::Md5, false),
+    ] {
         assert!(users(&closed).unwrap().find("x").await.unwrap().is_none());
     }
 }

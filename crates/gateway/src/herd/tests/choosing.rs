@@ -42,7 +42,7 @@ fn nobody_is_written_to_without_proof_and_the_error_says_why() {
         let herd = Simulated::new(topology(verdict, &roles), OPTIONS);
         for target in [Target::Split, Target::Writer, Target::Node(name("n1"))] {
             assert_eq!(herd.choose(Want::Write, &target), Choice::Wait, "{target:?}: {reason}");
-            let problem = herd.herd.problem(Want::Write, &target, None);
+            let problem = herd.herd.problem(Want::Write, &target, None, &Causal::default());
             assert_eq!(problem.code, "57P03");
             assert!(problem.message.contains(reason), "{} lacks {reason}", problem.message);
         }
@@ -57,7 +57,7 @@ fn whether_a_split_brain_is_read_in_is_a_setting() {
     let options = Options { read_in_split_brain: false, ..OPTIONS };
     let herd = Simulated::new(topology(split_brain(&["n1", "n2"]), &roles), options);
     assert_eq!(herd.choose(Want::Read, &Target::Split), Choice::Wait);
-    let problem = herd.herd.problem(Want::Read, &Target::Split, None);
+    let problem = herd.herd.problem(Want::Read, &Target::Split, None, &Causal::default());
     assert!(problem.message.contains("two claim it"), "{}", problem.message);
     let herd = Simulated::new(topology(nobody(), &roles), options);
     assert_eq!(place(herd.choose(Want::Read, &Target::Split)), Some((2, false)));
@@ -73,7 +73,7 @@ fn a_group_sees_its_own_nodes_only() {
     assert_eq!(choose(Want::Read, &Target::Split), Some((2, false)));
     assert_eq!(choose(Want::Write, &Target::Split), None);
     assert_eq!(choose(Want::Read, &Target::Writers), None);
-    let problem = herd.herd.problem(Want::Write, &Target::Split, Some(&group));
+    let problem = herd.herd.problem(Want::Write, &Target::Split, Some(&group), &Causal::default());
     assert!(problem.message.contains("n1 is not in this group"), "{}", problem.message);
     let both: Arc<[NodeName]> = [name("n1"), name("n3")].into();
     let write =
@@ -99,6 +99,17 @@ fn the_writers_of_a_mesh_are_all_that_are_there_and_no_standby() {
     };
     assert_eq!(again(&[0]), Some((1, false)));
     assert!(again(&[0, 1]).is_some(), "one may have come back");
+}
+
+#[test]
+fn why_nothing_can_be_read_is_said_once() {
+    let nodes = [("n1", Role::Primary), ("n2", Role::Primary), ("n3", Role::Unavailable)];
+    let options = Options { read_in_split_brain: false, ..OPTIONS };
+    let herd = Simulated::new(topology(split_brain(&["n1", "n2"]), &nodes), options);
+    let problem = herd.herd.problem(Want::Read, &Target::Split, None, &Causal::default());
+    for reason in ["two claim it", "n1 is", "n2 is", "n3 is"] {
+        assert_eq!(problem.message.matches(reason).count(), 1, "{}", problem.message);
+    }
 }
 
 #[test]

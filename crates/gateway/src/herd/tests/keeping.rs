@@ -67,7 +67,7 @@ async fn holds_are_counted_and_reads_go_on() {
     assert_eq!(herd.herd.resume(), 1);
     assert_eq!(herd.choose(Want::Write, &Target::Split), Choice::Wait);
     assert!(herd.herd.is_held());
-    let problem = herd.herd.problem(Want::Write, &Target::Split, None);
+    let problem = herd.herd.problem(Want::Write, &Target::Split, None, &Causal::default());
     assert!(problem.message.contains("held by an operator"), "{}", problem.message);
     assert_eq!(place(herd.choose(Want::Read, &Target::Split)), Some((1, false)));
     assert_eq!(herd.herd.resume(), 0);
@@ -96,7 +96,7 @@ async fn a_suspect_is_not_used_until_it_has_been_seen_since() {
     herd.herd.suspect(1);
     assert_eq!(herd.choose(Want::Write, &Target::Split), Choice::Wait);
     assert_eq!(herd.choose(Want::Read, &Target::Split), Choice::Wait);
-    let problem = herd.herd.problem(Want::Write, &Target::Split, None);
+    let problem = herd.herd.problem(Want::Write, &Target::Split, None, &Causal::default());
     assert!(problem.message.contains("failed a connection"), "{}", problem.message);
     // Evidence from before says nothing.
     herd.publish(healthy(2)).await;

@@ -1,8 +1,12 @@
 //! How many, and for how long.
 
-use serde_json::json;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::*;
+use crate::client::Order;
 
 #[tokio::test]
 async fn beyond_the_most_clients_only_the_console_is_open() {
@@ -81,4 +85,69 @@ async fn what_is_no_step_of_a_login_is_refused() {
     assert_eq!(guest.hear().await.0, b'R');
     guest.say(b"Q\0\0\0\x0dSELECT 1\0").await;
     assert_eq!(guest.refused().await.0, "08P01");
+}
+
+/// Somebody who has proven who it is and waits for a server, of which there is none.
+async fn waiting(shared: &Arc<Shared>) -> Guest<UnixStream> {
+    let mut guest = at_unix(shared);
+    guest.say(&startup(0, &[("user", "ann"), ("database", "app")])).await;
+    until(|| shared.clients.all().len() == 1).await;
+    guest
+}
+
+async fn until(condition: impl Fn() -> bool) {
+    let waiting = async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), waiting).await.expect("it never came");
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_while_its_login_is_held_is_gone() {
+    let shared = shared(json!({ "trust_loopback": true, "hold": "1h" }));
+    let mut guest = waiting(&shared).await;
+    // What it says ahead does not hide that.
+    guest.say(b"Q\0\0\0\x0dSELECT 1\0").await;
+    drop(guest);
+    until(|| shared.clients.all().is_empty() && shared.herd.waiting() == 0).await;
+}
+
+#[tokio::test]
+async fn a_client_can_be_sent_away_while_its_login_is_held() {
+    for (order, code) in [(Order::End, "57P01"), (Order::Drain, "57P03")] {
+        let shared = shared(json!({ "trust_loopback": true, "hold": "1h" }));
+        let mut guest = waiting(&shared).await;
+        shared.clients.all()[0].order(order);
+        assert_eq!(guest.hear().await.0, b'R');
+        assert_eq!(guest.refused().await.0, code);
+        assert!(guest.sent_away().await);
+    }
+}
+
+fn looked_up(hold: &str) -> Value {
+    json!({ "auth_query": { "user": "root", "database": "app" }, "hold": hold })
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_to_be_looked_up_waits_for_a_node_as_long_as_clients_are_held() {
+    let shared = shared(looked_up("3s"));
+    let began = Instant::now();
+    let mut guest = at_unix(&shared);
+    guest.say(&startup(0, &[("user", "zoe"), ("database", "app")])).await;
+    let (code, message) = guest.refused().await;
+    assert_eq!((&*code, &*message), ("57P03", "users cannot be looked up now"));
+    // The clock is the test's own.
+    assert!(began.elapsed() >= Duration::from_secs(3));
+}
+
+#[tokio::test]
+async fn who_leaves_while_it_waits_to_be_looked_up_is_gone() {
+    let shared = shared(looked_up("1h"));
+    let mut guest = at_unix(&shared);
+    guest.say(&startup(0, &[("user", "zoe"), ("database", "app")])).await;
+    until(|| shared.herd.waiting() == 1).await;
+    drop(guest);
+    until(|| shared.herd.waiting() == 0).await;
 }

@@ -42,7 +42,8 @@ impl Yard {
     fn config(&self, with: Value) -> Value {
         let path = |name: &str| self.folder.path().join(name).display().to_string();
         let mut tls = json!({ "cert": path("server.crt"), "key": path("server.key") });
-        tls.as_object_mut().unwrap().append(&mut with.as_object().unwrap().clone());
+        let Value::Object(mut with) = with else { panic!("{with}") };
+        tls.as_object_mut().unwrap().append(&mut with);
         json!({ "tls": tls })
     }
 

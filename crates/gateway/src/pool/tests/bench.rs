@@ -2,7 +2,9 @@
 
 use super::*;
 
-const ROUNDS: u32 = 2_000_000;
+/// Short enough that some of the pieces are not interrupted by whatever else the machine does.
+const ROUNDS: u32 = 2_000;
+const PIECES: usize = 1_000;
 
 #[tokio::test]
 #[ignore = "a measurement, of an optimised build"]
@@ -14,10 +16,17 @@ async fn taking_an_idle_connection_and_giving_it_back() {
         lease.unwrap().give_back(0, 0);
     }
     settle().await;
-    let began = Instant::now();
-    for _ in 0..ROUNDS {
-        let server = pool.idle(0, plain(), 1).unwrap();
-        Lease::new(server, Arc::clone(&pool), 0, false).give_back(0, 1);
-    }
-    eprintln!("idle and give_back: {} ns", (began.elapsed() / ROUNDS).as_nanos());
+    let mut pieces: Vec<_> = (0..PIECES)
+        .map(|_| {
+            let began = Instant::now();
+            for _ in 0..ROUNDS {
+                let server = pool.idle(0, plain(), 1).unwrap();
+                Lease::new(server, Arc::clone(&pool), 0, false).give_back(0, 1);
+            }
+            began.elapsed() / ROUNDS
+        })
+        .collect();
+    pieces.sort_unstable();
+    let (least, median) = (pieces[0].as_nanos(), pieces[PIECES / 2].as_nanos());
+    eprintln!("idle and give_back: {median} ns (median), {least} ns (least)");
 }

@@ -8,6 +8,7 @@ const WORKERS: usize = 4;
 const SIZE: usize = 5;
 const CLIENTS: usize = 20;
 const TRANSACTIONS: usize = 150;
+const ROUNDS: usize = 400;
 
 /// Who has a connection now.
 #[derive(Debug, Default)]
@@ -108,4 +109,34 @@ fn workers_share_a_pool_and_no_connection() {
     let state = pool.lock();
     assert_eq!((state.queue.len(), state.parked.len(), state.opening), (0, 0, 0));
     assert_eq!((state.slots, state.known.len()), (state.idle.len(), state.idle.len()));
+}
+
+#[test]
+fn one_client_is_opened_one_connection_whoever_else_looks_at_the_pool() {
+    let (pool, fake) = pool(SIZE, 10);
+    let over = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let looking = {
+        let (pool, over) = (Arc::clone(&pool), Arc::clone(&over));
+        std::thread::spawn(move || {
+            while !over.load(Ordering::SeqCst) {
+                pool.sweep(0);
+            }
+        })
+    };
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().build().unwrap();
+    let most = runtime.block_on(async {
+        let mut most = 0;
+        for _ in 0..ROUNDS {
+            let lease = taken(&pool, 0).await.unwrap();
+            settle().await;
+            most = most.max(pool.counts().active + pool.counts().idle);
+            drop(lease);
+            pool.close_idle();
+        }
+        most
+    });
+    over.store(true, Ordering::SeqCst);
+    looking.join().unwrap();
+    assert_eq!((most, fake.opened()), (1, ROUNDS));
 }

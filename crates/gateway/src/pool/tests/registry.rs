@@ -107,6 +107,32 @@ async fn pausing_everything_covers_what_is_made_later_until_everything_is_resume
     waits.await.unwrap();
 }
 
+#[tokio::test(start_paused = true)]
+async fn resuming_one_database_while_everything_is_paused_lets_nobody_through() {
+    let (pools, _fake) = pools();
+    let pool = set(&pools, "a", "u").pool(0);
+    pools.pause(Some("a"));
+    pools.pause(None);
+    let mut waits = Box::pin(taken(&pool, 0));
+    assert!(pools.resume(Some("a")), "its own pause is over");
+    assert!(!pools.resume(Some("a")), "it had no other");
+    settle().await;
+    assert!(at_once(&mut waits).is_none() && pools.is_paused(Some("a")));
+    assert!(pools.resume(None) && !pools.resume(None));
+    waits.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_database_paused_twice_over_is_free_once_everything_is_resumed() {
+    let (pools, _fake) = pools();
+    let pool = set(&pools, "a", "u").pool(0);
+    pools.pause(None);
+    pools.pause(Some("a"));
+    pools.resume(None);
+    assert!(!pools.is_paused(Some("a")));
+    taken(&pool, 0).await.unwrap();
+}
+
 #[tokio::test]
 async fn killing_a_database_ends_its_connections_and_pauses_it() {
     let (pools, fake) = pools();

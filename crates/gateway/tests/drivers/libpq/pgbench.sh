@@ -7,12 +7,13 @@ folder="$(mktemp -d)"
 trap 'rm -rf "$folder"' EXIT
 export PGCONNECT_TIMEOUT=20 PGSSLMODE=disable
 
-# More clients than the gateway's pool has server connections.
+# More clients than the gateway's pool has server connections. Each has a thread of its own: pgbench waits for the answer
+# to a Parse, and does nothing else in that thread meanwhile, such as ending another client's transaction.
 clients=8
 
 bench() {
   local said
-  said="$(timeout 120 pgbench -n -c $clients -j 2 "$@" 2>&1)" || fail "$said"
+  said="$(timeout 120 pgbench -n -c $clients -j $clients "$@" 2>&1)" || fail "$said"
   # No client may have been sent away: pgbench goes on without it.
   [[ "$said" != *aborted* && "$said" == *"number of transactions actually processed"* ]] || fail "$said"
   [[ "$said" != *"failed transactions:"* || "$said" == *"failed transactions: 0"* ]] || fail "$said"

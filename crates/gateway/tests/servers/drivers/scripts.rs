@@ -1,6 +1,7 @@
 //! Clients of other languages: programs that print a line for each check and end with something else than 0 at the first
 //! that fails.
 
+use std::io::{Read as _, Seek as _};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -60,12 +61,19 @@ async fn run(running: &Running, mut command: Command) {
         .env("PGDATABASE", "postgres")
         .stdin(Stdio::null())
         .kill_on_drop(true);
-    let ended = timeout(WITHIN, command.output()).await;
-    let output = ended.unwrap_or_else(|_| panic!("{command:?} does not end")).unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    let complained = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{command:?}: {}\n{said}{complained}", output.status);
-    assert!(said.lines().filter(|line| line.starts_with("ok ")).count() > 3, "{said}{complained}");
+    // In a file, to be read also when the program does not end.
+    let mut said = tempfile::tempfile().unwrap();
+    command.stdout(said.try_clone().unwrap()).stderr(said.try_clone().unwrap());
+    // Not all of the command: its environment has a password.
+    let client = format!("{:?}", command.as_std().get_program());
+    let mut child = command.spawn().unwrap_or_else(|error| panic!("{client}: {error}"));
+    let ended = timeout(WITHIN, child.wait()).await;
+    let mut text = String::new();
+    said.rewind().unwrap();
+    said.read_to_string(&mut text).unwrap();
+    let status = ended.unwrap_or_else(|_| panic!("{client} does not end:\n{text}")).unwrap();
+    assert!(status.success(), "{client}: {status}\n{text}");
+    assert!(text.lines().filter(|line| line.starts_with("ok ")).count() > 3, "{client}:\n{text}");
 }
 
 fn scripts() -> PathBuf {

@@ -106,18 +106,17 @@ async fn whatever_a_client_sends_others_get_their_own_answers() {
         }));
     }
     let seed = fastrand::u64(..);
-    eprintln!("seed {seed}");
     let mut random = fastrand::Rng::with_seed(seed);
     let soak = std::env::var_os("HERDSMAN_SOAK").is_some();
     for round in 0..if soak { 20_000 } else { 300 } {
         let login = round % 3 != 0;
-        let seed = if login { session() } else { [startup(), session()].concat() };
-        let bytes = mutated(&mut random, &seed);
+        let said = if login { session() } else { [startup(), session()].concat() };
+        let bytes = mutated(&mut random, &said);
         throw(&running, login, &bytes).await;
     }
     over.store(true, Ordering::Relaxed);
     for client in good {
-        client.await.unwrap();
+        client.await.unwrap_or_else(|error| panic!("seed {seed}: {error}"));
     }
     running.stop().await;
 }

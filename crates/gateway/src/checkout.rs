@@ -289,8 +289,7 @@ fn is_good(shared: &Shared, lease: &Lease) -> bool {
 }
 
 fn busy(pool: &Pool) -> u32 {
-    let counts = pool.counts();
-    u32::try_from(counts.active + counts.waiting).unwrap_or(u32::MAX)
+    u32::try_from(pool.busy()).unwrap_or(u32::MAX)
 }
 
 fn problem(shared: &Shared, rules: &Rules, need: &Need<'_>) -> Problem {

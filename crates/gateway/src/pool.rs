@@ -135,6 +135,14 @@ impl Pool {
         }
     }
 
+    /// How busy it is, for choosing among nodes: connections in use, and clients that wait. Cheap.
+    #[inline]
+    pub(crate) fn busy(&self) -> usize {
+        let state = self.lock();
+        let unused = state.idle.len() + state.opening;
+        state.slots.saturating_sub(unused) + state.queue.len()
+    }
+
     /// Its open connections.
     pub(crate) fn servers(&self) -> Vec<Arc<ServerIdentity>> {
         let mut servers: Vec<_> = self.lock().known.values().cloned().collect();

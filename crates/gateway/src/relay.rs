@@ -54,6 +54,7 @@ pub(crate) async fn serve(client: Client, shared: Arc<Shared>) {
         stuck: Stuck::Not,
         client_quiet: false,
         server_quiet: false,
+        unheard: false,
         same_wake: false,
         slow: watch::SlowWatch::default(),
         logs_slow: false,
@@ -97,6 +98,8 @@ struct Relay {
     /// Since this task was woken, the client has had nothing more to say; and its server.
     client_quiet: bool,
     server_quiet: bool,
+    /// The server has said more than was looked at.
+    unheard: bool,
     /// The task has not waited since it was woken, so what was quiet still is.
     same_wake: bool,
     /// How long the statement under way takes, where that is logged.
@@ -235,6 +238,7 @@ impl Relay {
         self.lease = Some(lease);
         self.stuck = Stuck::Not;
         self.server_quiet = false;
+        self.unheard = false;
         self.same_wake = !waited && self.rules.write_guard == WriteGuard::Off;
         None
     }

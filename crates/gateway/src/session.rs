@@ -160,8 +160,10 @@ pub(crate) struct Session {
     check: guard::Due,
     /// One was sent along with the bytes at hand.
     checked: bool,
-    /// A `Sync` is due behind the message that is passed on, for a check ahead of it; whether the client sees the answer.
-    sync_after: Option<bool>,
+    /// Length of the check within the text that was sent.
+    prefix: usize,
+    /// An error to be shown in place of the one that came.
+    instead: Vec<u8>,
     /// The last statement was a rollback; of all, if the transaction is over.
     rolled_back: bool,
     /// A partial rollback happened after the transaction changed settings: nobody knows them.
@@ -250,7 +252,8 @@ impl Session {
             guarded: false,
             check: guard::Due::No,
             checked: false,
-            sync_after: None,
+            prefix: 0,
+            instead: Vec::new(),
             rolled_back: false,
             unsure: false,
             pins: pinned.then_some(pins::SESSION_MODE).into_iter().collect(),
@@ -399,7 +402,7 @@ impl Session {
         self.unconfirmed = false;
         self.muted = false;
         self.guarded = false;
-        self.sync_after = None;
+        self.prefix = 0;
         self.detach();
     }
 

@@ -12,11 +12,12 @@ use super::buffers::Work;
 use super::guard::Check;
 use super::{End, Relay, Stuck};
 use crate::client::{Card, Order, State};
-use crate::config::WriteGuard;
+use crate::config::{PoolMode, WriteGuard};
 use crate::listen::ClientStream;
 use crate::pool::Server;
 use crate::session::{Context, Elsewhere, Fed, Held, Received, Told};
 use crate::wire::Problem;
+use crate::wire::error::code;
 
 /// More than this is not received ahead of what the other side takes.
 const AHEAD: usize = 256 << 10;
@@ -222,18 +223,23 @@ impl Relay {
         if self.server_quiet || work.out.to_client.len() - work.client_sent > AHEAD {
             return Step::Still;
         }
+        let still_primary = !lease.writer || self.shared.herd.epoch(lease.pool.node) == lease.epoch;
         let server = &mut *lease.server;
-        server.unread.reserve(ROOM);
-        match poll_read_buf(Pin::new(&mut server.stream), cx, &mut server.unread) {
-            Poll::Pending => {
-                self.server_quiet = true;
-                return Step::Still;
-            }
-            Poll::Ready(Ok(0)) => return lost("it closed the connection"),
-            Poll::Ready(Err(error)) => return lost(&error.to_string()),
-            Poll::Ready(Ok(count)) => {
-                let bytes = u64::try_from(count).unwrap_or_default();
-                lease.pool.stats.bytes_to_client.fetch_add(bytes, Ordering::Relaxed);
+        // What came behind the last answer, such as a notification, comes first.
+        if !std::mem::take(&mut self.unheard) {
+            server.unread.reserve(ROOM);
+            match poll_read_buf(Pin::new(&mut server.stream), cx, &mut server.unread) {
+                Poll::Pending => {
+                    self.server_quiet = true;
+                    return Step::Still;
+                }
+                Poll::Ready(Ok(0)) if still_primary => return lost("it closed the connection"),
+                Poll::Ready(Err(error)) if still_primary => return lost(&error.to_string()),
+                Poll::Ready(Ok(0) | Err(_)) => return lost("it is no longer the proven primary"),
+                Poll::Ready(Ok(count)) => {
+                    let bytes = u64::try_from(count).unwrap_or_default();
+                    lease.pool.stats.bytes_to_client.fetch_add(bytes, Ordering::Relaxed);
+                }
             }
         }
         let mut unread = std::mem::take(&mut server.unread);
@@ -250,18 +256,36 @@ impl Relay {
                     self.stuck = Stuck::Not;
                 }
                 if self.session.is_quiet() && self.session.in_transaction() {
+                    if self.rules.pool.mode == PoolMode::Statement {
+                        return Step::Event(Event::End(
+                            Problem::new(
+                                code::NOT_SUPPORTED,
+                                "transactions are not possible in statement mode",
+                            )
+                            .hint(
+                                "connect to a database or as a user whose pool mode is transaction",
+                            ),
+                        ));
+                    }
                     self.card.enter(State::InTransaction, self.shared.clock.now());
                     self.answered();
                 }
                 Step::Moved
             }
-            Received::Done => Step::Event(Event::Done),
+            Received::Done => {
+                self.unheard = !self.server_said_all();
+                Step::Event(Event::Done)
+            }
             Received::Elsewhere(why) => Step::Event(Event::Elsewhere(why)),
             Received::Lost(told) => Step::Event(Event::Lost(told)),
             Received::Guarded => Step::Event(Event::Guarded),
             Received::Poisoned => Step::Event(Event::Poisoned),
             Received::Nonsense(malformed) => lost(&malformed.to_string()),
         }
+    }
+
+    fn server_said_all(&self) -> bool {
+        self.lease.as_ref().is_none_or(|lease| lease.server.unread.is_empty())
     }
 
     fn tell_client(&mut self, cx: &mut Wakes<'_>) -> Step {

@@ -79,17 +79,6 @@ impl Expects {
         self.queue.pop_front()
     }
 
-    /// The first `Sync` becomes the client's.
-    pub(super) fn show_sync(&mut self) {
-        let sync = self.queue.iter_mut().find_map(|expect| match expect {
-            Expect::Sync { shown } => Some(shown),
-            _ => None,
-        });
-        if let Some(shown) = sync {
-            *shown = true;
-        }
-    }
-
     #[inline]
     pub(super) fn is_empty(&self) -> bool {
         self.queue.is_empty()

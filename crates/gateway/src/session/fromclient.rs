@@ -6,6 +6,7 @@ use herdsman::policy::Want;
 
 use super::batch::seen;
 use super::expect::{Expect, Of};
+use super::guard::may_commit;
 use super::local::{QUERY, is_extended};
 use super::pins::{PREPARED, UNKNOWN};
 use super::{Context, Fed, Held, Outputs, Session, Tx};
@@ -66,7 +67,6 @@ impl Session {
                 out.to_server.extend_from_slice(rest.get(..through).unwrap_or_default());
                 self.pass -= through;
                 at += through;
-                self.sync_when_passed(out);
                 continue;
             }
             let nowhere = self.discard.min(rest.len());
@@ -152,8 +152,6 @@ impl Session {
             }
             frontend::FUNCTION_CALL => {
                 self.go_ahead(held, out);
-                let guarded = self.guard_batch(held, cx, out);
-                self.sync_after = guarded.then_some(false);
                 self.expects.push(Expect::Query { of: Of::Client, effect: false });
                 self.may_change(&Effect::None);
                 self.pass = head.len;
@@ -180,16 +178,11 @@ impl Session {
             // Too long to look at: whatever it leaves behind is nobody else's.
             self.go_ahead(held, out);
             self.tainted = true;
-            let guarded = if self.status == Status::Transaction {
-                self.guard_now(held, cx, out)
-            } else {
-                self.guard_batch(held, cx, out)
-            };
-            self.sync_after = guarded.then_some(false);
             self.may_change(&Effect::Commit);
+            self.put_text(head, true, cx, out)?;
             self.expects.push(Expect::Query { of: Of::Client, effect: false });
-            self.pass = head.len;
-            return Ok(Taken::Bytes(0));
+            self.pass = head.len - HEADER;
+            return Ok(Taken::Bytes(HEADER));
         };
         let sql = frontend::query(body)?;
         let effect = match self.batch.effect.take().filter(|_| self.fresh) {
@@ -214,21 +207,14 @@ impl Session {
             return Ok(self.refused(head, &problem, out));
         }
         self.go_ahead(held, out);
-        let guarded = if self.status == Status::Transaction {
-            self.guard_commit(sql, held, cx, out)
-        } else {
-            self.guard_batch(held, cx, out)
-        };
+        let ends = cx.guard.is_some() && may_commit(sql);
+        self.put_text(head, ends, cx, out)?;
         self.unnamed.known = false;
         self.may_change(&effect);
         let noted = self.note(effect);
         self.expects.push(Expect::Query { of: Of::Client, effect: noted });
         let message = body.len() + HEADER;
-        message_bytes(out, head, body);
-        if guarded {
-            out.to_server.extend_from_slice(&frontend::SYNC_MESSAGE);
-            self.expects.push(Expect::Sync { shown: false });
-        }
+        out.to_server.extend_from_slice(body);
         Ok(Taken::Bytes(message))
     }
 
@@ -562,10 +548,6 @@ impl super::Unnamed {
     fn effect(&self) -> Effect {
         self.effect.clone().filter(|_| self.known).unwrap_or(Effect::None)
     }
-}
-
-fn message_bytes(out: &mut Outputs, head: Header, body: &[u8]) {
-    crate::wire::message(&mut out.to_server, head.tag, |out| out.extend_from_slice(body));
 }
 
 /// The rest of a message is needed, if it is no longer than `most`.

@@ -129,11 +129,12 @@ impl Session {
 
     /// Whether an error of ours takes the place of a success.
     fn replaces(&self) -> bool {
-        self.unconfirmed && self.muted || self.refused_commit
+        self.unconfirmed && self.muted || self.refused_commit || !self.instead.is_empty()
     }
 
     /// Says what we answer ourselves, as far as it is due.
     pub(super) fn say_what_is_due(&mut self, out: &mut Vec<u8>) {
+        out.append(&mut self.instead);
         if std::mem::take(&mut self.refused_commit) {
             Problem::new(
                 code::TRY_AGAIN,
@@ -278,6 +279,7 @@ impl Session {
             }
         };
         self.copying = false;
+        self.prefix = 0;
         if shown {
             self.shown = true;
             self.muted = false;
@@ -356,6 +358,10 @@ impl Session {
         if visible {
             self.shown = true;
             self.queries += 1;
+            // The client counts from the beginning of its own text.
+            if backend::put_moved(&mut self.instead, body, self.prefix) {
+                return Next::Hide;
+            }
             Next::Show
         } else {
             // An error about something sent ahead of the client's own, within the same batch, is the batch's error.
@@ -374,19 +380,8 @@ impl Session {
         self.undo_settings(held);
         let simple = self.expects.iter().any(|e| matches!(e, Expect::Query { of: Of::Client, .. }));
         if simple {
-            while let Some(front) = self.expects.front() {
-                match front {
-                    Expect::Sync { .. } => break,
-                    Expect::Parse { id, .. } => held.statements.remove(id),
-                    Expect::Query { effect: true, .. } => {
-                        self.effects.pop_front();
-                    }
-                    _ => {}
-                }
-                self.expects.pop();
-            }
-            self.expects.show_sync();
-            self.sync_after = self.sync_after.map(|_| true);
+            self.expects.pop();
+            self.fail(held);
         } else {
             self.fail(held);
         }

@@ -89,7 +89,7 @@ impl Session {
 
     /// Whether a check is due with the batch of writes that begins here.
     fn check_due(&self, input: &[u8]) -> Result<Due, Malformed> {
-        let (mut at, mut runs) = (0, false);
+        let (mut at, mut runs, mut unnamed) = (0, false, self.unnamed.query());
         while let Some(rest) = input.get(at..)
             && let Some(head) = header(rest)?
         {
@@ -99,15 +99,24 @@ impl Session {
             };
             let text = match head.tag {
                 frontend::QUERY => {
-                    let alone = runs_alone(frontend::query(body)?);
+                    let sql = frontend::query(body)?;
+                    // What is empty is answered as such only where it is alone.
+                    let alone = is_empty(sql) || runs_alone(sql);
                     return Ok(if alone { Due::No } else { Due::Yes });
                 }
-                frontend::FUNCTION_CALL => return Ok(Due::Yes),
-                frontend::PARSE => frontend::parse(body)?.query,
+                // Nothing goes with it.
+                frontend::FUNCTION_CALL => return Ok(Due::No),
+                frontend::PARSE => {
+                    let parse = frontend::parse(body)?;
+                    if parse.name.is_empty() {
+                        unnamed = parse.query;
+                    }
+                    parse.query
+                }
                 frontend::BIND => {
                     runs = true;
                     let name = frontend::bind(body)?.statement;
-                    self.names.get(name).map_or_else(|| self.unnamed.query(), |known| &known.query)
+                    self.names.get(name).map_or(unnamed, |known| &known.query)
                 }
                 frontend::SYNC | frontend::FLUSH => {
                     return Ok(if runs { Due::Yes } else { Due::No });
@@ -152,12 +161,7 @@ impl Session {
     }
 
     /// Sends it ahead of a `Sync` that commits what was sent before, with an older check or none.
-    pub(super) fn guard_late(
-        &mut self,
-        held: &mut Held<'_>,
-        cx: &Context<'_>,
-        out: &mut Outputs,
-    ) {
+    pub(super) fn guard_late(&mut self, held: &mut Held<'_>, cx: &Context<'_>, out: &mut Outputs) {
         let commits = self.status == Status::Idle && self.unsynced && self.check != Due::No;
         // While the server takes COPY data, it takes nothing else.
         if commits && !self.checked && !self.copying && !self.skipping {
@@ -165,14 +169,41 @@ impl Session {
         }
     }
 
-    /// The whole of a message was passed on that a check went ahead of: its `Sync`.
-    pub(super) fn sync_when_passed(&mut self, out: &mut Outputs) {
-        if self.pass == 0
-            && let Some(shown) = self.sync_after.take()
-        {
-            out.to_server.extend_from_slice(&frontend::SYNC_MESSAGE);
-            self.expects.push(Expect::Sync { shown });
+    /// Sends the head of a simple query, with the check within its text where one is due: `ends` says that the text may end a
+    /// transaction.
+    ///
+    /// As a message of its own, ahead of the query, it would have PostgreSQL 18 answer the query before it commits.
+    pub(super) fn put_text(
+        &mut self,
+        head: Header,
+        ends: bool,
+        cx: &Context<'_>,
+        out: &mut Outputs,
+    ) -> Result<(), Malformed> {
+        let due = match self.status {
+            Status::Idle => self.check != Due::No,
+            Status::Transaction => ends,
+            Status::Failed => false,
+        };
+        out.to_server.push(head.tag);
+        let at = out.to_server.len();
+        out.to_server.extend_from_slice(&[0; 4]);
+        if let Some(guard) = cx.guard.filter(|_| due) {
+            let (before, after) = guard.sql.split_once("$1").unwrap_or((guard.sql, ""));
+            for part in [before, "'", guard.value, "'", after, ";"] {
+                out.to_server.extend_from_slice(part.as_bytes());
+            }
+            self.expects.push(Expect::Guard);
+            self.guarded |= self.status == Status::Idle;
+            self.checked = true;
+            self.prefix = out.to_server.len() - at - 4;
         }
+        let len = i32::try_from(head.len - 1 + self.prefix)
+            .map_err(|_| Malformed("it is longer than a message can be"))?;
+        if let Some(place) = out.to_server.get_mut(at..at + 4) {
+            place.copy_from_slice(&len.to_be_bytes());
+        }
+        Ok(())
     }
 
     /// Sends the check.
@@ -225,19 +256,26 @@ fn runs_alone(sql: &[u8]) -> bool {
     let mut later = |word: &str| is(object, &[word]) || first.any(|token| token.is(word));
     match verb.to_ascii_lowercase().as_str() {
         "vacuum" | "cluster" | "reindex" => true,
+        // They may commit by themselves, or be refused outside of a transaction.
+        "call" | "do" | "lock" | "declare" | "savepoint" | "release" => true,
         "discard" => is(object, &["all"]),
         "commit" | "rollback" => is(object, &["prepared"]),
         // An isolation level has to come before the first snapshot, which would be the check's.
         "begin" | "start" => later("isolation"),
         "create" | "drop" | "alter" => {
-            is(object, &["database", "tablespace", "system", "subscription"]) || later("concurrently")
+            is(object, &["database", "tablespace", "system", "subscription"])
+                || later("concurrently")
         }
         _ => false,
     }
 }
 
+fn is_empty(sql: &[u8]) -> bool {
+    str::from_utf8(sql).is_ok_and(|text| Tokens::of(text).all(|t| t.kind == TokenKind::Semicolon))
+}
+
 /// Whether a text may end the transaction that it is in.
-fn may_commit(sql: &[u8]) -> bool {
+pub(super) fn may_commit(sql: &[u8]) -> bool {
     sql.split(|byte| !byte.is_ascii_alphanumeric() && *byte != b'_').any(|word| {
         [&b"commit"[..], b"end", b"prepare"].iter().any(|known| word.eq_ignore_ascii_case(known))
     })

@@ -96,6 +96,25 @@ pub fn parameter(body: &[u8]) -> Result<(&[u8], &[u8]), Malformed> {
     Ok((name, cstr(rest)?.0))
 }
 
+/// Puts an error whose position counts `by` characters too many; `false`, and nothing, where it has none.
+pub(crate) fn put_moved(out: &mut Vec<u8>, body: &[u8], by: usize) -> bool {
+    let position = field(body, b'P').and_then(|digits| str::from_utf8(digits).ok()?.parse().ok());
+    let Some(position) = position.filter(|_| by > 0) else { return false };
+    let position: usize = position;
+    crate::wire::message(out, ERROR, |out| {
+        for part in body.split_inclusive(|byte| *byte == 0) {
+            if part.first() == Some(&b'P') {
+                out.push(b'P');
+                out.extend_from_slice(position.saturating_sub(by).to_string().as_bytes());
+                out.push(0);
+            } else {
+                out.extend_from_slice(part);
+            }
+        }
+    });
+    true
+}
+
 /// One field of the body of an error or notice, by its letter: `C` is the SQLSTATE, `M` the message, `S` the severity.
 #[must_use]
 pub fn field(mut body: &[u8], letter: u8) -> Option<&[u8]> {

@@ -31,7 +31,9 @@ impl Log {
     async fn simple(&mut self, client: &Client, sql: &str) {
         let outcome = client.simple_query(sql).await.map(|messages| {
             let lines = messages.iter().filter_map(|message| match message {
-                SimpleQueryMessage::Row(row) => Some((0..row.len()).filter_map(|at| row.get(at)).collect::<Vec<_>>().join("|")),
+                SimpleQueryMessage::Row(row) => {
+                    Some((0..row.len()).filter_map(|at| row.get(at)).collect::<Vec<_>>().join("|"))
+                }
                 SimpleQueryMessage::CommandComplete(rows) => Some(format!("({rows})")),
                 _ => None,
             });
@@ -46,10 +48,19 @@ impl Log {
     }
 }
 
+/// How a user logs in.
+struct Way<'a>(&'a (dyn Fn(&str) -> String + Sync));
+
+impl Way<'_> {
+    async fn connect(&self, user: &str) -> Client {
+        harness::connect(&(self.0)(user)).await.unwrap()
+    }
+}
+
 /// Says everything there is to say, and returns what was answered.
-async fn everything(running: &Running) -> Vec<String> {
+async fn everything(way: &Way<'_>) -> Vec<String> {
     let mut log = Log::default();
-    let app = running.connect("postgres", "app").await;
+    let app = way.connect("app").await;
     for sql in [
         "DROP TABLE IF EXISTS part, t",
         "CREATE TABLE t (id int PRIMARY KEY, v text)",
@@ -73,9 +84,9 @@ async fn everything(running: &Running) -> Vec<String> {
     }
     transactions(&app, &mut log).await;
     extended(&app, &mut log).await;
-    copies(running, &app, &mut log).await;
-    alone(running, &mut log).await;
-    kept(running, &mut log).await;
+    copies(way, &app, &mut log).await;
+    alone(way, &mut log).await;
+    kept(way, &mut log).await;
     log.simple(&app, "SELECT string_agg(id || coalesce(v, '-'), ',' ORDER BY id) FROM t").await;
     log.simple(&app, "SELECT string_agg(id::text, ',' ORDER BY id) FROM part").await;
     log.0
@@ -83,28 +94,64 @@ async fn everything(running: &Running) -> Vec<String> {
 
 async fn transactions(app: &Client, log: &mut Log) {
     for sql in [
-        "BEGIN", "INSERT INTO t VALUES (20)", "COMMIT",
+        "BEGIN",
+        "INSERT INTO t VALUES (20)",
+        "COMMIT",
         // Without anything in it, failed, and failing at its end.
-        "BEGIN", "COMMIT",
-        "BEGIN", "SELECT count(*) > 0 FROM t", "COMMIT",
-        "BEGIN READ ONLY", "SELECT count(*) > 0 FROM t", "COMMIT",
-        "BEGIN", "INSERT INTO t VALUES (21)", "SELECT 1 / 0", "COMMIT",
-        "BEGIN", "INSERT INTO part VALUES (1), (1)", "COMMIT",
-        "BEGIN", "INSERT INTO t VALUES (22)", "SAVEPOINT s", "SELECT 1 / 0", "ROLLBACK TO s", "INSERT INTO t VALUES (23)", "END",
-        "BEGIN", "INSERT INTO t VALUES (24)", "COMMIT AND CHAIN", "INSERT INTO t VALUES (25)", "ROLLBACK",
-        "BEGIN", "INSERT INTO t VALUES (26); COMMIT",
-        "BEGIN ISOLATION LEVEL REPEATABLE READ", "INSERT INTO t VALUES (27)", "ABORT",
-        "BEGIN", "SELECT 1 /", "ROLLBACK",
+        "BEGIN",
+        "COMMIT",
+        "BEGIN",
+        "SELECT count(*) > 0 FROM t",
+        "COMMIT",
+        "BEGIN READ ONLY",
+        "SELECT count(*) > 0 FROM t",
+        "COMMIT",
+        "BEGIN",
+        "INSERT INTO t VALUES (21)",
+        "SELECT 1 / 0",
+        "COMMIT",
+        "BEGIN",
+        "INSERT INTO part VALUES (1), (1)",
+        "COMMIT",
+        "BEGIN",
+        "INSERT INTO t VALUES (22)",
+        "SAVEPOINT s",
+        "SELECT 1 / 0",
+        "ROLLBACK TO s",
+        "INSERT INTO t VALUES (23)",
+        "END",
+        "BEGIN",
+        "INSERT INTO t VALUES (24)",
+        "COMMIT AND CHAIN",
+        "INSERT INTO t VALUES (25)",
+        "ROLLBACK",
+        "BEGIN",
+        "INSERT INTO t VALUES (26); COMMIT",
+        "BEGIN ISOLATION LEVEL REPEATABLE READ",
+        "INSERT INTO t VALUES (27)",
+        "ABORT",
+        "BEGIN",
+        "SELECT 1 /",
+        "ROLLBACK",
         "INSERT INTO part VALUES (2), (2)",
         "COMMIT",
     ] {
         log.simple(app, sql).await;
     }
     for sql in [
-        "BEGIN", "INSERT INTO t VALUES (30)", "COMMIT",
-        "BEGIN", "INSERT INTO t VALUES (31)", "INSERT INTO t VALUES (1)", "COMMIT",
-        "BEGIN", "INSERT INTO part VALUES (3), (3)", "COMMIT",
-        "START TRANSACTION", "INSERT INTO t VALUES (32)", "ROLLBACK",
+        "BEGIN",
+        "INSERT INTO t VALUES (30)",
+        "COMMIT",
+        "BEGIN",
+        "INSERT INTO t VALUES (31)",
+        "INSERT INTO t VALUES (1)",
+        "COMMIT",
+        "BEGIN",
+        "INSERT INTO part VALUES (3), (3)",
+        "COMMIT",
+        "START TRANSACTION",
+        "INSERT INTO t VALUES (32)",
+        "ROLLBACK",
     ] {
         log.extended(app, sql).await;
     }
@@ -114,9 +161,15 @@ async fn extended(app: &Client, log: &mut Log) {
     let insert = app.prepare("INSERT INTO t VALUES ($1, $2) RETURNING id").await.unwrap();
     for id in [40, 41, 40, 42] {
         let rows = app.query(&insert, &[&id, &"prepared"]).await;
-        log.note("prepared", rows.map(|rows| rows.iter().map(|row| row.get::<_, i32>(0)).collect::<Vec<_>>()));
+        log.note(
+            "prepared",
+            rows.map(|rows| rows.iter().map(|row| row.get::<_, i32>(0)).collect::<Vec<_>>()),
+        );
     }
-    log.note("unprepared", app.query("INSERT INTO t VALUES ($1)", &[&43]).await.map(|rows| rows.len()));
+    log.note(
+        "unprepared",
+        app.query("INSERT INTO t VALUES ($1)", &[&43]).await.map(|rows| rows.len()),
+    );
     log.note("divided", app.execute("INSERT INTO t VALUES (1 / $1::int)", &[&0]).await);
     log.simple(app, "DISCARD ALL").await;
     log.extended(app, "INSERT INTO t VALUES (44)").await;
@@ -126,7 +179,10 @@ async fn extended(app: &Client, log: &mut Log) {
     // Pipelined: each its own transaction, then all in one, then with a failure in the middle.
     let insert = app.prepare("INSERT INTO t VALUES ($1)").await.unwrap();
     let (p, q, r, s) = tokio::join!(
-        app.execute(&insert, &[&50]), app.execute(&insert, &[&50]), app.execute(&insert, &[&51]), app.query("SELECT count(*) FROM t", &[])
+        app.execute(&insert, &[&50]),
+        app.execute(&insert, &[&50]),
+        app.execute(&insert, &[&51]),
+        app.query("SELECT count(*) FROM t", &[])
     );
     for outcome in [p, q, r, s.map(|rows| rows[0].get::<_, i64>(0).unsigned_abs())] {
         log.note("pipelined", outcome);
@@ -135,26 +191,41 @@ async fn extended(app: &Client, log: &mut Log) {
     for twice in [false, true] {
         let id = if twice { 50 } else { 52 };
         let id: [&(dyn tokio_postgres::types::ToSql + Sync); 1] = [&id];
-        let (p, q, r) = tokio::join!(app.batch_execute("BEGIN"), app.execute(&insert, &id), app.execute(&commit, &[]));
+        let (p, q, r) = tokio::join!(
+            app.batch_execute("BEGIN"),
+            app.execute(&insert, &id),
+            app.execute(&commit, &[])
+        );
         log.note("pipelined BEGIN", p);
         log.note("pipelined INSERT", q);
         log.note("pipelined COMMIT", r);
     }
     let (p, q, r) = tokio::join!(
-        app.batch_execute("INSERT INTO t VALUES (53)"), app.batch_execute("VACUUM t"), app.batch_execute("INSERT INTO t VALUES (54)")
+        app.batch_execute("INSERT INTO t VALUES (53)"),
+        app.batch_execute("VACUUM t"),
+        app.batch_execute("INSERT INTO t VALUES (54)")
     );
     for outcome in [p, q, r] {
         log.note("pipelined simple", outcome);
     }
     // Longer than what is looked at before it is sent.
     let long = "x".repeat(600 << 10);
-    log.note("long parameter", app.execute("INSERT INTO t VALUES (55, length($1)::text)", &[&long]).await);
+    log.note(
+        "long parameter",
+        app.execute("INSERT INTO t VALUES (55, length($1)::text)", &[&long]).await,
+    );
     let long = format!("INSERT INTO t VALUES (56, length('{}')::text)", "x".repeat(2 << 20));
     log.note("long text", app.batch_execute(&long).await);
 }
 
-async fn copies(running: &Running, app: &Client, log: &mut Log) {
-    for (text, rows) in [("COPY t (id) FROM STDIN", "60\n61\n"), ("COPY t (id) FROM STDIN", "62\nx\n"), ("COPY nowhere FROM STDIN", "")] {
+async fn copies(way: &Way<'_>, app: &Client, log: &mut Log) {
+    for (text, rows) in [
+        ("COPY t (id) FROM STDIN", "60\n61\n"),
+        ("COPY t (id) FROM STDIN", "62\nx\n"),
+        ("COPY nowhere FROM STDIN", ""),
+    ] {
+        // Its own: a COPY that fails is too much for this driver.
+        let app = way.connect("app").await;
         let outcome = async {
             let sink = app.copy_in::<_, bytes::Bytes>(text).await?;
             tokio::pin!(sink);
@@ -165,22 +236,37 @@ async fn copies(running: &Running, app: &Client, log: &mut Log) {
     }
     log.extended(app, "INSERT INTO t VALUES (63)").await;
     // In a simple query.
-    for (sql, rows) in [("COPY t (id) FROM STDIN", "64\n65\n"), ("COPY t (id) FROM STDIN", "66\n66\n")] {
+    for (sql, rows) in
+        [("COPY t (id) FROM STDIN", "64\n65\n"), ("COPY t (id) FROM STDIN", "66\n66\n")]
+    {
         let mut psql = tokio::process::Command::new("psql")
-            .args(["-X", "-q", "-d", &running.conninfo("postgres", "app"), "-c", sql, "-c", "INSERT INTO part VALUES (64) ON CONFLICT DO NOTHING"])
+            .args([
+                "-X",
+                "-q",
+                "-d",
+                &(way.0)("app"),
+                "-c",
+                sql,
+                "-c",
+                "INSERT INTO part VALUES (64) ON CONFLICT DO NOTHING",
+            ])
             .stdin(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
         psql.stdin.take().unwrap().write_all(rows.as_bytes()).await.unwrap();
         let ended = timeout(DEADLINE, psql.wait_with_output()).await.expect("psql hangs").unwrap();
-        log.0.push(format!("psql: {:?} {}", ended.status.code(), String::from_utf8_lossy(&ended.stderr)));
+        log.0.push(format!(
+            "psql: {:?} {}",
+            ended.status.code(),
+            String::from_utf8_lossy(&ended.stderr)
+        ));
     }
 }
 
 /// What refuses to run together with anything else.
-async fn alone(running: &Running, log: &mut Log) {
-    let postgres = running.connect("postgres", "postgres").await;
+async fn alone(way: &Way<'_>, log: &mut Log) {
+    let postgres = way.connect("postgres").await;
     for extended in [false, true] {
         for sql in [
             "VACUUM t",
@@ -204,8 +290,8 @@ async fn alone(running: &Running, log: &mut Log) {
 }
 
 /// A client that keeps its connection.
-async fn kept(running: &Running, log: &mut Log) {
-    let client = running.connect("postgres", "app").await;
+async fn kept(way: &Way<'_>, log: &mut Log) {
+    let client = way.connect("app").await;
     for sql in [
         "LISTEN news",
         "SELECT count(*) > 0 FROM t",
@@ -214,7 +300,9 @@ async fn kept(running: &Running, log: &mut Log) {
         "INSERT INTO t VALUES (70)",
         "INSERT INTO t VALUES (70)",
         "SET application_name = 'kept'",
-        "BEGIN ISOLATION LEVEL SERIALIZABLE", "INSERT INTO t SELECT 70 + id FROM mine", "COMMIT",
+        "BEGIN ISOLATION LEVEL SERIALIZABLE",
+        "INSERT INTO t SELECT 70 + id FROM mine",
+        "COMMIT",
         "SHOW application_name",
         "VACUUM mine",
         "DISCARD ALL",
@@ -226,7 +314,10 @@ async fn kept(running: &Running, log: &mut Log) {
     log.simple(&client, "LISTEN news").await;
     let insert = client.prepare("INSERT INTO t VALUES ($1)").await.unwrap();
     let (p, q, r, s) = tokio::join!(
-        client.execute(&insert, &[&73]), client.batch_execute("BEGIN"), client.execute(&insert, &[&74]), client.batch_execute("COMMIT")
+        client.execute(&insert, &[&73]),
+        client.batch_execute("BEGIN"),
+        client.execute(&insert, &[&74]),
+        client.batch_execute("COMMIT")
     );
     log.note("kept", p);
     log.note("kept", q);
@@ -246,7 +337,10 @@ async fn many(running: &Running) {
             for turn in 0..25 {
                 let id: i32 = number * 1000 + turn * 10;
                 client.execute(&insert, &[&id]).await.unwrap();
-                client.batch_execute(&format!("INSERT INTO many VALUES ({})", id + 1)).await.unwrap();
+                client
+                    .batch_execute(&format!("INSERT INTO many VALUES ({})", id + 1))
+                    .await
+                    .unwrap();
                 client.batch_execute("BEGIN").await.unwrap();
                 client.execute(&insert, &[&(id + 2)]).await.unwrap();
                 client.batch_execute("COMMIT").await.unwrap();
@@ -270,7 +364,12 @@ async fn wake(version: u32, guard: &str) -> i64 {
     let extra = format!("hold: 30s\npool: {{ size: 40 }}\n{guard}");
     let running = harness::gateway(&cluster, &extra).await;
     with_readers(&running, 2).await;
-    running.connect("postgres", "app").await.batch_execute("CREATE TABLE notes (id int)").await.unwrap();
+    running
+        .connect("postgres", "app")
+        .await
+        .batch_execute("CREATE TABLE notes (id int)")
+        .await
+        .unwrap();
     let mut clients = Vec::new();
     for id in 0..20 {
         let client = running.connect("postgres", "app").await;
@@ -318,12 +417,16 @@ async fn wake(version: u32, guard: &str) -> i64 {
         match outcome {
             // Sent again, where it was refused: then it is where it belongs.
             (id, Ok(())) => {
-                let rows = survivor.query("SELECT 1 FROM notes WHERE id = $1", &[&id]).await.unwrap();
+                let rows =
+                    survivor.query("SELECT 1 FROM notes WHERE id = $1", &[&id]).await.unwrap();
                 assert_eq!(rows.len(), 1, "{id} was acknowledged by the old primary");
             }
             (id, Err(error)) => {
                 let words = words(&error);
-                assert!(["08006", "08007", "40001"].iter().any(|code| words.starts_with(code)), "{id}: {words}");
+                assert!(
+                    ["08006", "08007", "40001"].iter().any(|code| words.starts_with(code)),
+                    "{id}: {words}"
+                );
             }
         }
     }
@@ -333,27 +436,26 @@ async fn wake(version: u32, guard: &str) -> i64 {
 herdsman_sandbox::on_each_version! {
     async fn with_a_guard_everything_is_answered_as_without(version: u32) {
         let cluster = Sandbox::builder().pg_version(version).standbys(1).start().await.unwrap();
-        let mut expected = Vec::new();
+        let (host, port) = cluster.endpoint("n1").unwrap();
+        let direct = |user: &str| {
+            let password = cluster.credentials().password(user).unwrap();
+            format!("host={host} port={port} dbname=postgres user={user} password={password} sslmode=disable")
+        };
+        let expected = everything(&Way(&direct)).await;
         for guard in ["off", "deadline", "followers"] {
             for mode in ["transaction", "session"] {
                 let size = if mode == "session" { 20 } else { 2 };
                 let extra = format!("write_guard: {guard}\nguard_lease: 3s\nhold: 20s\npool: {{ mode: {mode}, size: {size} }}");
                 let running = harness::gateway(&cluster, &extra).await;
                 with_readers(&running, 1).await;
-                let answers = timeout(DEADLINE * 2, everything(&running)).await.expect("it hangs");
-                if expected.is_empty() {
-                    expected = answers;
-                } else {
-                    for (answer, expected) in answers.iter().zip(&expected) {
-                        assert_eq!(answer, expected, "write_guard {guard}, mode {mode}");
-                    }
-                }
+                let login = |user: &str| running.conninfo("postgres", user);
+                let answers = timeout(DEADLINE * 2, everything(&Way(&login))).await.expect("it hangs");
+                let wrong: Vec<_> = answers.iter().zip(&expected).filter(|(answer, expected)| answer != expected).collect();
+                assert!(wrong.is_empty(), "write_guard {guard}, mode {mode}: {wrong:#?}");
                 timeout(DEADLINE, many(&running)).await.expect("it hangs");
                 running.stop().await;
             }
         }
-        let all = expected.join("\n");
-        assert!(!all.contains("closed"), "{all}");
     }
 
     async fn a_frozen_primary_that_was_left_commits_nothing_when_it_wakes(version: u32) {

@@ -163,7 +163,7 @@ fn above(cluster: &Sandbox) -> String {
     let text = cluster.config_yaml(8080).unwrap();
     let above = text.split_once("\ngateway:").map_or(text.as_str(), |(above, _)| above).trim_end();
     // On a busy machine one late answer is no sign of anything, and these tests are not about how soon it is noticed.
-    above.replace("\nwatch:\n", "\nwatch:\n  unhealthy_checks: 3\n")
+    above.replace("\nwatch:\n", "\nwatch:\n  unhealthy_checks: 3\n  damping: { changes: 0 }\n")
 }
 
 fn read(above: &str, passwords: &BTreeMap<String, String>, extra: &str) -> (Setup, WatchSetup) {

@@ -17,7 +17,7 @@ pub struct Load {
 ///
 /// *Two choices* draws two nodes, each by its share, and takes the one with fewer statements in flight for its share.
 /// A node at least twice as slow as the fastest is drawn that much less: differences below that, and below
-/// [`NOISE`], say nothing, and to follow them would send everything to one node. It is never forgotten, so its recovery
+/// 1 ms, say nothing, and to follow them would send everything to one node. It is never forgotten, so its recovery
 /// is seen.
 #[must_use]
 pub fn pick(

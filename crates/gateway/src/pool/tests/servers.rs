@@ -202,8 +202,11 @@ on_each_version! {
         };
         let set = pools.get_or_create("shop", "other", Rules { login, ..rules(1, 1) }).unwrap();
         let error = taken(&set.pool(0), 0).await.unwrap_err();
-        let words = crate::wire::Problem::from(error).message;
-        assert!(words.contains("n1") && words.contains("28P01") && !words.contains("hunter2"), "{words}");
+        let log = error.to_string();
+        assert!(log.contains("n1") && log.contains("28P01") && !log.contains("hunter2"), "{log}");
+        let problem = crate::wire::Problem::from(error);
+        let words = "password authentication failed for user \"app\"";
+        assert_eq!((problem.code, &*problem.message), ("28P01", words));
     }
 
     async fn closed_connections_are_gone_from_the_server(version: u32) {

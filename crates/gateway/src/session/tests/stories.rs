@@ -486,15 +486,53 @@ fn a_check_travels_with_a_write_and_is_not_seen() {
     let mut story = Story::new();
     story.guard = true;
     story.needs(Want::Write, &["Q insert into t values (1)"]);
+    story.sent_to_server(&["Q guard'7';insert into t values (1)"]);
+    story.done(&["D row", "C SELECT 1", "C INSERT 0 1", "Z I"]);
+    story.sent_to_client(&["C INSERT 0 1", "Z I"]);
+    story.needs(Want::Write, &["P - insert into t values (1)", "B - -", "E -", "S"]);
     story.sent_to_server(&[
         "P hm_guard guard",
         "B - hm_guard",
         "E -",
-        "Q insert into t values (1)",
+        "P - insert into t values (1)",
+        "B - -",
+        "E -",
         "S",
     ]);
-    story.done(&["1", "2", "D row", "C SELECT 1", "C INSERT 0 1", "Z I", "Z I"]);
-    story.sent_to_client(&["C INSERT 0 1", "Z I"]);
+    story.done(&["1", "2", "D row", "C SELECT 1", "1", "2", "C INSERT 0 1", "Z I"]);
+    story.sent_to_client(&["1", "2", "C INSERT 0 1", "Z I"]);
+}
+
+#[test]
+fn a_commit_long_after_its_check_is_checked_again() {
+    let mut story = Story::new();
+    story.guard = true;
+    story.needs(Want::Write, &["P - insert into t values (1)", "B - -", "E -", "H"]);
+    story.server(&["1", "2", "D row", "C SELECT 1", "1", "2", "C INSERT 0 1"]);
+    story.out.to_server.clear();
+    story.client(&["S"]);
+    story.sent_to_server(&["B - hm_guard", "E -", "S"]);
+    story.done(&["2", "E 22012 division", "Z I"]);
+    story.sent_to_client(&["1", "2", "C INSERT 0 1", "E 40001", "Z I"]);
+}
+
+#[test]
+fn what_a_kept_connection_is_refused_is_not_sent_again() {
+    let mut story = Story::new();
+    story.guard = true;
+    story.needs(Want::Write, &["Q listen news"]);
+    let server = story.done(&["D row", "C SELECT 1", "C LISTEN", "Z I"]);
+    story.server = Some(server);
+    story.out.to_server.clear();
+    // The next one waits for the first, so that only the one refused is not done.
+    assert_eq!(story.client(&["Q select 1", "Q insert into t values (1)"]), Fed::Wait);
+    story.sent_to_server(&["Q select 1"]);
+    story.server(&["D row", "C SELECT 1", "Z I"]);
+    story.out.to_client.clear();
+    story.go_on();
+    story.sent_to_server(&["Q guard'7';insert into t values (1)"]);
+    assert_eq!(story.server(&["E 22012 division", "Z I"]), Received::Done);
+    story.sent_to_client(&["E 40001", "Z I"]);
 }
 
 #[test]
@@ -519,8 +557,8 @@ fn a_commit_whose_check_fails_fails_the_transaction() {
     story.server(&["C BEGIN", "Z T", "C INSERT 0 1", "Z T"]);
     story.out.to_client.clear();
     story.client(&["Q commit"]);
-    story.sent_to_server(&["P hm_guard guard", "B - hm_guard", "E -", "Q commit", "S"]);
-    assert_eq!(story.server(&["1", "2", "E 22012 division", "Z E"]), Received::More);
+    story.sent_to_server(&["Q guard'7';commit"]);
+    assert_eq!(story.server(&["E 22012 division", "Z E"]), Received::More);
     story.sent_to_client(&["E 40001", "Z E"]);
     story.client(&["Q rollback"]);
     story.done(&["C ROLLBACK", "Z I"]);

@@ -44,7 +44,7 @@ pub(super) async fn java(running: &Running) {
 
 pub(super) async fn go(running: &Running) {
     if let Ok(why) = std::fs::read_to_string(home().join("go/left-out")) {
-        eprintln!("pgx is left out, for Go could not fetch it: {why}");
+        crate::load::tell(&format!("pgx is left out, for Go could not fetch it: {why}"));
         return;
     }
     run(running, Command::new(fetched("go/checks"))).await;

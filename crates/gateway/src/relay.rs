@@ -59,7 +59,7 @@ pub(crate) async fn serve(client: Client, shared: Arc<Shared>) {
         slow: watch::SlowWatch::default(),
         logs_slow: false,
         guard: None,
-        guard_failures: 0,
+        guard_failed: None,
     };
     relay.card.enter(State::Idle, relay.shared.clock.now());
     let farewell = relay.run().await;
@@ -107,8 +107,8 @@ struct Relay {
     logs_slow: bool,
     /// What is checked with writes on the server at hand.
     guard: Option<guard::Check>,
-    /// How often that has failed in a row.
-    guard_failures: usize,
+    /// Since when that has failed each time.
+    guard_failed: Option<Instant>,
 }
 
 impl Relay {
@@ -245,13 +245,10 @@ impl Relay {
 
     /// Finds out what is to be checked with writes on `node`, for as long as writes are held and it is the primary.
     async fn renew_guard(&mut self, node: usize, epoch: u64) -> bool {
-        if self.guard_failures > RETRIES {
-            return false;
-        }
-        let until = Instant::now() + self.shared.config.load().hold;
+        let until = self.guard_failed.unwrap_or_else(Instant::now) + self.shared.config.load().hold;
         let mut changes = self.shared.herd.changes();
         // What has just failed is not tried again before there is news.
-        let mut known = self.guard_failures == 0;
+        let mut known = self.guard_failed.is_none();
         loop {
             if known {
                 self.guard = guard::Check::now(&self.shared.herd, node);
@@ -274,7 +271,7 @@ impl Relay {
         if let Some(node) = self.lease.as_ref().map(|lease| lease.server.identity.node) {
             self.shared.herd.guard_failed(node);
         }
-        self.guard_failures += 1;
+        self.guard_failed.get_or_insert_with(Instant::now);
         self.drop_lease();
         self.rewind();
     }
@@ -299,7 +296,7 @@ impl Relay {
         let Some(lease) = self.lease.as_ref() else { return };
         let now = self.shared.clock.now();
         self.tried.clear();
-        self.guard_failures = 0;
+        self.guard_failed = None;
         if let Some(work) = &mut self.work {
             work.kept.clear();
         }

@@ -1,5 +1,7 @@
 //! What travels with a write so that not even a primary that was left can acknowledge it (`write_guard`). Pure.
 
+use std::time::Duration;
+
 use herdsman_node::Role;
 use herdsman_watch::{Moment, Topology};
 
@@ -9,7 +11,7 @@ use super::GuardValue;
 ///
 /// Every name is qualified: the client's `search_path` must not be able to change what it means.
 pub(crate) const DEADLINE_SQL: &str = "SELECT 1 OPERATOR(pg_catalog./) (pg_catalog.clock_timestamp() \
-     OPERATOR(pg_catalog.<) (timestamptz '2000-01-01 00:00:00+00' OPERATOR(pg_catalog.+) \
+     OPERATOR(pg_catalog.<) (pg_catalog.timestamptz '2000-01-01 00:00:00+00' OPERATOR(pg_catalog.+) \
      ($1::pg_catalog.int8 OPERATOR(pg_catalog.*) interval '1 microsecond')))::pg_catalog.int4";
 
 /// Fails with 22012 where the server's WAL senders are not exactly those with the process ids `$1`, sorted.
@@ -21,7 +23,7 @@ pub(crate) const FOLLOWERS_SQL: &str = "SELECT 1 OPERATOR(pg_catalog./) (COALESC
 ///
 /// A sender that comes is taken in at once. One that goes may have gone because its standby is being promoted, about a
 /// tenth of a second before there is a second primary; so the expectation is lowered only after every other node has been
-/// looked at anew and none of them claims to be primary. Until then the guard refuses writes.
+/// looked at anew, and each follows some node, or is down, or has long been left behind. Until then nothing is told, and the guard refuses writes.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Followers {
     expected: Vec<i32>,
@@ -68,10 +70,15 @@ impl Followers {
         }
     }
 
+    /// What is expected; while one of them is missing, nobody knows, and the last one told goes on being refused.
     pub(super) fn value(&self) -> Option<GuardValue> {
-        self.trusted.then(|| GuardValue::Followers(self.expected.clone()))
+        let known = self.trusted && self.missing.is_none();
+        known.then(|| GuardValue::Followers(self.expected.clone()))
     }
 }
+
+/// A standby that answers and has followed nobody for so long is broken, and not being promoted.
+const GRACE: Duration = Duration::from_secs(5);
 
 /// Whether every node has been looked at since `loss`, and `primary` is still the only one that claims to be it.
 pub(super) fn confirms(topology: &Topology, primary: &str, loss: Loss) -> bool {
@@ -83,7 +90,10 @@ pub(super) fn confirms(topology: &Topology, primary: &str, loss: Loss) -> bool {
             if name.as_str() == primary {
                 return anew;
             }
-            (anew && view.role == Role::Standby)
+            // One that follows nobody may be about to be promoted.
+            let settled = view.follows.is_some()
+                || view.evidence_at.is_some_and(|at| at.since(loss.at) > GRACE);
+            (anew && view.role == Role::Standby && settled)
                 || view.error.is_some()
                 || view.fenced
                 || view.foreign
@@ -91,7 +101,7 @@ pub(super) fn confirms(topology: &Topology, primary: &str, loss: Loss) -> bool {
 }
 
 /// The deadline of a look that found the server's clock at `clock`.
-pub(super) fn deadline(clock: i64, lease: std::time::Duration) -> GuardValue {
+pub(super) fn deadline(clock: i64, lease: Duration) -> GuardValue {
     let lease = i64::try_from(lease.as_micros()).unwrap_or(i64::MAX);
     GuardValue::Deadline(clock.saturating_add(lease))
 }

@@ -99,6 +99,7 @@ impl Session {
             && (self.batch.needs.want == Want::Read || self.guarded)
             && self.pinned().is_none()
             && !self.unsynced
+            && !self.skipping
             && !self.copying
             && self.status == Status::Idle
             && self.tx == Tx::AtServer

@@ -182,15 +182,17 @@ fn preparing_with_a_flush_does_not_keep_the_server() {
 
 #[test]
 fn a_failed_preparation_with_a_flush_waits_for_the_clients_sync() {
-    let mut story = Story::new();
-    story.needs(Want::Write, &["P a selec", "D S a", "H"]);
-    assert_eq!(story.server(&["E 42601 syntax", "Z I"]), Received::More);
-    story.sent_to_client(&["E 42601"]);
-    story.out.to_server.clear();
-    story.client(&["B - a", "E -", "S"]);
-    story.sent_to_server(&["S"]);
-    story.done(&["Z I"]);
-    story.sent_to_client(&["Z I"]);
+    for (want, text) in [(Want::Write, "selec"), (Want::Read, "select * from nowhere")] {
+        let mut story = Story::new();
+        story.needs(want, &[&format!("P a {text}"), "D S a", "H"]);
+        assert_eq!(story.server(&["E 42601 wrong", "Z I"]), Received::More);
+        story.sent_to_client(&["E 42601"]);
+        story.out.to_server.clear();
+        assert_eq!(story.client(&["B - a", "E -", "S"]), Fed::More);
+        story.sent_to_server(&["S"]);
+        story.done(&["Z I"]);
+        story.sent_to_client(&["Z I"]);
+    }
 }
 
 #[test]

@@ -34,6 +34,7 @@ pub(crate) use state::State;
 use crate::config::{GatewayConfig, Target, WriteGuard};
 use crate::wire::Problem;
 use crate::wire::error::code;
+pub(crate) use keep::Guard;
 use keep::{Intake, Running};
 use line::Bell;
 use tide::Water;
@@ -133,7 +134,7 @@ pub(crate) struct Herd {
     /// Somebody wants to read what they wrote and cannot yet.
     thirst: AtomicBool,
     water: ArcSwap<Water>,
-    guard: ArcSwapOption<keep::Guard>,
+    guard: ArcSwapOption<Guard>,
     /// Looks whose end those who wait are to hear of whatever they find: a guard has failed.
     doubts: AtomicU32,
     bells: ArcSwap<Vec<Arc<Bell>>>,
@@ -301,11 +302,10 @@ impl Herd {
     }
 
     /// What the guard of a write on `node` is, if that is known.
-    pub(crate) fn guard(&self, node: usize) -> Option<GuardValue> {
-        let guard = self.guard.load();
-        let guard = guard.as_ref().filter(|guard| guard.node == node)?;
+    pub(crate) fn guard(&self, node: usize) -> Option<Arc<Guard>> {
+        let guard = self.guard.load_full().filter(|guard| guard.node == node)?;
         let over = guard.is_over(self.options.load().guard_lease);
-        (!over && guard.epoch == self.epoch(node)).then(|| guard.value.clone())
+        (!over && guard.epoch == self.epoch(node)).then_some(guard)
     }
 
     /// A guard has refused a write (22012), so nothing was done: looks at the node at once. Those who wait for

@@ -108,7 +108,7 @@ struct Relay {
     /// What is checked with writes on the server at hand.
     guard: Option<guard::Check>,
     /// Since when that has failed each time.
-    guard_failed: Option<Instant>,
+    guard_failed: Option<guard::Failures>,
 }
 
 impl Relay {
@@ -245,18 +245,14 @@ impl Relay {
 
     /// Finds out what is to be checked with writes on `node`, for as long as writes are held and it is the primary.
     async fn renew_guard(&mut self, node: usize, epoch: u64) -> bool {
-        let until = self.guard_failed.unwrap_or_else(Instant::now) + self.shared.config.load().hold;
+        let first = self.guard_failed.map_or_else(Instant::now, |failed| failed.first);
+        let until = first + self.shared.config.load().hold;
         let mut changes = self.shared.herd.changes();
-        // What has just failed is not tried again before there is news.
-        let mut known = self.guard_failed.is_none();
         loop {
-            if known {
-                self.guard = guard::Check::now(&self.shared.herd, node);
-                if self.guard.is_some() {
-                    return true;
-                }
+            self.guard = guard::Check::now(&self.shared.herd, node);
+            if self.guard.as_ref().is_some_and(|check| check.is_news(self.guard_failed)) {
+                return true;
             }
-            known = true;
             if self.shared.herd.epoch(node) != epoch {
                 return false;
             }
@@ -271,7 +267,9 @@ impl Relay {
         if let Some(node) = self.lease.as_ref().map(|lease| lease.server.identity.node) {
             self.shared.herd.guard_failed(node);
         }
-        self.guard_failed.get_or_insert_with(Instant::now);
+        let last = Instant::now();
+        let first = self.guard_failed.map_or(last, |failed| failed.first);
+        self.guard_failed = Some(guard::Failures { first, last });
         self.drop_lease();
         self.rewind();
     }

@@ -114,7 +114,7 @@ fn run_serves_clients_reloads_without_dropping_them_and_drains() {
     // A user more, a database by another name, and a change that takes a restart.
     let plain = cluster.sandbox().credentials().password("plain").unwrap();
     assert!(gateway.ask("plain", plain, "SELECT 1").is_err());
-    let more = format!("  workers: 3\n  databases: {{ postgres: {{ pool: {{ size: 2 }} }} }}\n");
+    let more = "  workers: 3\n  databases: { postgres: { pool: { size: 2 } } }\n".to_owned();
     let more = gateway
         .yaml(&more)
         .replace("    boss:", &format!("    plain: {{ password: {plain:?} }}\n    boss:"));

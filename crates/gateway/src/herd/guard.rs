@@ -100,6 +100,17 @@ pub(super) fn confirms(topology: &Topology, primary: &str, loss: Loss) -> bool {
         })
 }
 
+/// The parameter of its check.
+pub(super) fn text(value: &GuardValue) -> String {
+    match value {
+        GuardValue::Deadline(until) => until.to_string(),
+        GuardValue::Followers(pids) => {
+            let pids: Vec<String> = pids.iter().map(ToString::to_string).collect();
+            format!("{{{}}}", pids.join(","))
+        }
+    }
+}
+
 /// The deadline of a look that found the server's clock at `clock`.
 pub(super) fn deadline(clock: i64, lease: Duration) -> GuardValue {
     let lease = i64::try_from(lease.as_micros()).unwrap_or(i64::MAX);

@@ -40,12 +40,14 @@ pub(super) struct Intake {
 
 /// The newest guard, and of whom.
 #[derive(Debug)]
-pub(super) struct Guard {
+pub(crate) struct Guard {
     pub(super) node: usize,
     pub(super) epoch: u64,
-    pub(super) value: GuardValue,
+    pub(crate) value: GuardValue,
+    /// The same as the text of the check's parameter.
+    pub(crate) text: String,
     /// When the look began that it stands for.
-    began: Instant,
+    pub(crate) began: Instant,
 }
 
 impl Guard {
@@ -359,7 +361,7 @@ impl Herd {
             WriteGuard::Deadline => Some(guard::deadline(sight.clock, options.guard_lease)),
             WriteGuard::Followers => self.take_followers(node, sample.epoch, sight),
         };
-        let old = self.guard(node);
+        let old = self.guard(node).map(|guard| guard.value.clone());
         // A deadline moves all the time; whoever waits for one waits for the first.
         let news = match options.write_guard {
             WriteGuard::Off => false,
@@ -367,7 +369,11 @@ impl Herd {
             WriteGuard::Followers => old != value,
         };
         let (epoch, began) = (sample.epoch, sample.at);
-        self.guard.store(value.map(|value| Arc::new(Guard { node, epoch, value, began })));
+        let guard = value.map(|value| {
+            let text = guard::text(&value);
+            Arc::new(Guard { node, epoch, value, text, began })
+        });
+        self.guard.store(guard);
         let doubted = self
             .doubts
             .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |left| left.checked_sub(1));

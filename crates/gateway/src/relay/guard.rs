@@ -1,6 +1,10 @@
 //! The check that travels with writes (`write_guard`): what is known when a batch goes out.
 
-use crate::herd::{DEADLINE_SQL, FOLLOWERS_SQL, GuardValue, Herd};
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use crate::herd::{self, DEADLINE_SQL, FOLLOWERS_SQL, GuardValue, Herd};
 use crate::session::Guard;
 
 /// The types `int8` and `int4[]`.
@@ -8,29 +12,32 @@ const INT8: i32 = 20;
 const INT4_ARRAY: i32 = 1007;
 
 /// One check, ready to be sent.
-#[derive(Debug)]
-pub(super) struct Check {
-    sql: &'static str,
-    oid: i32,
-    value: String,
+#[derive(Clone, Debug)]
+pub(super) struct Check(Arc<herd::Guard>);
+
+/// When checks have failed, one after the other.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Failures {
+    pub(super) first: Instant,
+    pub(super) last: Instant,
 }
 
 impl Check {
     /// What is to be checked on `node` now, if that is known.
     pub(super) fn now(herd: &Herd, node: usize) -> Option<Self> {
-        Some(match herd.guard(node)? {
-            GuardValue::Deadline(until) => {
-                Self { sql: DEADLINE_SQL, oid: INT8, value: until.to_string() }
-            }
-            GuardValue::Followers(pids) => {
-                let pids: Vec<String> = pids.iter().map(ToString::to_string).collect();
-                let value = format!("{{{}}}", pids.join(","));
-                Self { sql: FOLLOWERS_SQL, oid: INT4_ARRAY, value }
-            }
-        })
+        herd.guard(node).map(Self)
+    }
+
+    /// Whether it is by a newer look than what has failed.
+    pub(super) fn is_news(&self, failures: Option<Failures>) -> bool {
+        failures.is_none_or(|failures| self.0.began > failures.last)
     }
 
     pub(super) fn guard(&self) -> Guard<'_> {
-        Guard { sql: self.sql, oid: self.oid, value: &self.value }
+        let (sql, oid) = match self.0.value {
+            GuardValue::Deadline(_) => (DEADLINE_SQL, INT8),
+            GuardValue::Followers(_) => (FOLLOWERS_SQL, INT4_ARRAY),
+        };
+        Guard { sql, oid, value: &self.0.text }
     }
 }

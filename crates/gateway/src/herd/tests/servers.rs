@@ -67,15 +67,15 @@ herdsman_sandbox::on_each_version! {
         let options = Options { write_guard: WriteGuard::Deadline, ..OPTIONS };
         let real = Real::new(version, 0, options).await;
         until(|| real.herd.guard(0).is_some()).await;
-        let guard = real.herd.guard(0).unwrap();
+        let guard = real.herd.guard(0).map(|guard| guard.value.clone()).unwrap();
         assert_eq!(real.guarded(&guard).await, Ok(()));
         let GuardValue::Deadline(at) = guard else { panic!("{guard:?}") };
         // Two leases earlier is before the look that it came from.
         let over = GuardValue::Deadline(at - 2_000_000);
         assert_eq!(real.guarded(&over).await, Err(SqlState::DIVISION_BY_ZERO));
         // It moves on by itself.
-        until(|| matches!(real.herd.guard(0), Some(GuardValue::Deadline(later)) if later > at)).await;
-        assert_eq!(real.herd.guard(1), None, "of the primary only");
+        until(|| matches!(real.herd.guard(0).map(|guard| guard.value.clone()), Some(GuardValue::Deadline(later)) if later > at)).await;
+        assert!(real.herd.guard(1).is_none(), "of the primary only");
         // A primary that says nothing any more is vouched for no longer than the lease.
         real.cluster.freeze("n1").await.unwrap();
         until(|| real.herd.guard(0).is_none()).await;
@@ -84,12 +84,12 @@ herdsman_sandbox::on_each_version! {
     async fn the_followers_are_those_that_stream_and_are_lowered_by_a_look_at_all(version: u32) {
         let options = Options { write_guard: WriteGuard::Followers, ..OPTIONS };
         let real = Real::new(version, 2, options).await;
-        let count = |herd: &Herd| match herd.guard(0) {
+        let count = |herd: &Herd| match herd.guard(0).map(|guard| guard.value.clone()) {
             Some(GuardValue::Followers(pids)) => Some(pids.len()),
             _ => None,
         };
         until(|| count(&real.herd) == Some(2)).await;
-        let guard = real.herd.guard(0).unwrap();
+        let guard = real.herd.guard(0).map(|guard| guard.value.clone()).unwrap();
         assert_eq!(real.guarded(&guard).await, Ok(()));
         let GuardValue::Followers(pids) = &guard else { panic!("{guard:?}") };
         let fewer = GuardValue::Followers(pids[..1].to_vec());
@@ -99,7 +99,7 @@ herdsman_sandbox::on_each_version! {
         // A standby that dies leaves the old expectation false, and is then seen to be down.
         real.cluster.kill("n3").await.unwrap();
         until(|| count(&real.herd) == Some(1)).await;
-        let after = real.herd.guard(0).unwrap();
+        let after = real.herd.guard(0).map(|guard| guard.value.clone()).unwrap();
         assert_eq!(real.guarded(&after).await, Ok(()));
         assert_eq!(real.guarded(&guard).await, Err(SqlState::DIVISION_BY_ZERO));
     }

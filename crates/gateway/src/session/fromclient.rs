@@ -25,6 +25,9 @@ const NAMES: usize = 64 << 10;
 /// A name no client's statement has on a server: to use it is the error that PostgreSQL gives for an unknown one.
 const NOBODY: &[u8] = b"hm_none";
 
+/// The same for one that `session_state: refuse` does not let pass; the server's error names it.
+const REFUSED: &[u8] = b"(it needs a session of its own: session_state is refuse)";
+
 /// How one message was taken.
 enum Taken {
     /// This many bytes of it; what is left of it is passed or discarded as noted.
@@ -297,8 +300,12 @@ impl Session {
             None if bind.statement.is_empty() => self.unnamed.effect(),
             None => Effect::None,
         };
-        if let Some(problem) = self.adopt(&effect, cx) {
-            return Ok(self.refused_batch(&problem, out));
+        let refused = self.adopt(&effect, cx);
+        if let Some(problem) = &refused
+            && self.expects.is_empty()
+            && self.status == Status::Idle
+        {
+            return Ok(self.refused_batch(problem, out));
         }
         self.go_ahead(held, out);
         if self.status != Status::Transaction {
@@ -311,7 +318,11 @@ impl Session {
             self.guard_commit(&text, held, cx, out);
         }
         self.unsynced = true;
-        let name = self.use_statement(bind.statement, statement.as_deref(), cx, held, out);
+        let name = match refused {
+            // What came before it in the batch is with the server already, so the server is to fail it.
+            Some(_) => REFUSED,
+            None => self.use_statement(bind.statement, statement.as_deref(), cx, held, out),
+        };
         let shorter = bind.statement.len();
         let len = head.len - 1 - shorter + name.len();
         let len =
@@ -454,11 +465,8 @@ impl Session {
         None
     }
 
-    /// A refusal within extended messages: the rest up to `Sync` is skipped, as a server does.
+    /// A refusal of the first of extended messages: the rest up to `Sync` is skipped, as a server does.
     fn refused_batch(&mut self, problem: &Problem, out: &mut Outputs) -> Taken {
-        if !self.expects.is_empty() {
-            return Taken::Stop(Fed::Wait);
-        }
         problem.put(&mut out.to_client);
         self.skipping = true;
         self.fresh = false;

@@ -87,8 +87,16 @@ async fn everything(way: &Way<'_>) -> Vec<String> {
     copies(way, &app, &mut log).await;
     alone(way, &mut log).await;
     kept(way, &mut log).await;
-    log.simple(&app, "SELECT string_agg(id || coalesce(v, '-'), ',' ORDER BY id) FROM t").await;
-    log.simple(&app, "SELECT string_agg(id::text, ',' ORDER BY id) FROM part").await;
+    log.simple(
+        &app,
+        "/* herdsman: writer */ SELECT string_agg(id || coalesce(v, '-'), ',' ORDER BY id) FROM t",
+    )
+    .await;
+    log.simple(
+        &app,
+        "/* herdsman: writer */ SELECT string_agg(id::text, ',' ORDER BY id) FROM part",
+    )
+    .await;
     log.0
 }
 
@@ -349,7 +357,10 @@ async fn many(running: &Running) {
         });
     }
     clients.join_all().await;
-    let row = app.query_one("SELECT count(*), count(DISTINCT id) FROM many", &[]).await.unwrap();
+    let row = app
+        .query_one("/* herdsman: writer */ SELECT count(*), count(DISTINCT id) FROM many", &[])
+        .await
+        .unwrap();
     assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (900, 900));
 }
 

@@ -258,6 +258,18 @@ fn state_that_only_one_server_session_has_keeps_the_connection() {
 }
 
 #[test]
+fn what_is_refused_within_a_batch_fails_at_the_server() {
+    let mut story = Story::new();
+    story.session_state = SessionState::Refuse;
+    story.needs(Want::Write, &["P - listen news", "B - -", "E -", "S"]);
+    let refused = "B - (it needs a session of its own: session_state is refuse)";
+    story.sent_to_server(&["P - listen news", refused, "E -", "S"]);
+    story.done(&["1", "E 26000 none", "Z I"]);
+    story.sent_to_client(&["1", "E 26000", "Z I"]);
+    assert_eq!(story.session.pinned(), None);
+}
+
+#[test]
 fn a_connection_comes_free_when_what_it_held_is_over() {
     let mut story = Story::new();
     story.needs(Want::Write, &["Q listen news"]);

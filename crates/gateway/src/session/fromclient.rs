@@ -143,6 +143,8 @@ impl Session {
                 self.unsynced = false;
             }
             frontend::FLUSH => {
+                // The client waits for what there is so far.
+                self.retractable = false;
                 out.to_server.extend_from_slice(rest.get(..head.len).unwrap_or_default());
             }
             frontend::COPY_DATA | frontend::COPY_DONE | frontend::COPY_FAIL => {

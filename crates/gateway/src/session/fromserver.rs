@@ -293,7 +293,8 @@ impl Session {
                 self.ended();
             }
         } else if self.expects.is_empty() && !matches!(self.tx, super::Tx::Ahead { .. }) {
-            // The end of a Sync that stood for a Flush.
+            // The end of a Sync that stood for a Flush: this is all there is to be shown.
+            self.shown = true;
             self.status = status;
         }
         let done = self.is_done();

@@ -181,6 +181,18 @@ fn preparing_with_a_flush_does_not_keep_the_server() {
 }
 
 #[test]
+fn what_was_prepared_with_a_flush_is_shown_also_where_the_server_is_kept() {
+    let mut story = Story::new();
+    story.session = Session::new(Settings::default(), true);
+    story.needs(Want::Read, &["P a select 32", "D S a", "H"]);
+    assert_eq!(story.server(&["1", "t", "T"]), Received::More);
+    assert!(!story.session.holds_back(), "the client waits for it");
+    story.sent_to_client(&["1", "t", "T"]);
+    story.client(&["B - a", "E -", "S"]);
+    assert_eq!(story.server(&["2", "D row", "C SELECT 1", "Z I"]), Received::Done);
+}
+
+#[test]
 fn a_failed_preparation_with_a_flush_waits_for_the_clients_sync() {
     for (want, text) in [(Want::Write, "selec"), (Want::Read, "select * from nowhere")] {
         let mut story = Story::new();

@@ -21,6 +21,8 @@ use crate::shared::Shared;
 const AGAIN: Duration = Duration::from_secs(60);
 /// How soon databases that are new are looked for.
 const LOOK: Duration = Duration::from_millis(500);
+/// After so many looks what failed is tried again.
+const RETRY: u128 = 6;
 /// How long reading one may take.
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -46,12 +48,13 @@ pub(crate) async fn learn(shared: Arc<Shared>) {
     let stop = shared.draining.clone();
     let work = async {
         let mut tried = BTreeSet::new();
+        let mut failed = BTreeSet::new();
         let mut rounds = AGAIN.as_millis() / LOOK.as_millis();
         loop {
             for pools in shared.pools.all() {
                 let dbname = pools.rules.load().dbname.clone();
                 let console = CONSOLES.contains(&&*pools.database);
-                // Tried once a round, whatever comes of it.
+                // Once a round, or a little later again where it failed.
                 if console || !tried.insert(dbname.clone()) {
                     continue;
                 }
@@ -60,6 +63,7 @@ pub(crate) async fn learn(shared: Arc<Shared>) {
                         shared.classifiers.of(&dbname).learn(functions);
                     }
                     Ok(Err(error)) => {
+                        failed.insert(dbname.clone());
                         tracing::debug!(
                             database = dbname,
                             error,
@@ -67,6 +71,7 @@ pub(crate) async fn learn(shared: Arc<Shared>) {
                         );
                     }
                     Err(_) => {
+                        failed.insert(dbname.clone());
                         tracing::debug!(
                             database = dbname,
                             "reading the catalogue of functions took too long"
@@ -76,6 +81,10 @@ pub(crate) async fn learn(shared: Arc<Shared>) {
             }
             sleep(LOOK).await;
             rounds = rounds.saturating_sub(1);
+            if rounds.is_multiple_of(RETRY) {
+                tried.retain(|dbname| !failed.contains(dbname));
+                failed.clear();
+            }
             if rounds == 0 {
                 rounds = AGAIN.as_millis() / LOOK.as_millis();
                 tried.clear();

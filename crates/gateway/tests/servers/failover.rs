@@ -79,6 +79,7 @@ herdsman_sandbox::on_each_version! {
         cluster.stop("n1").await.unwrap();
         let error = client.batch_execute("INSERT INTO notes VALUES (1)").await.unwrap_err();
         assert!(words(&error).starts_with("57P03 nobody may be written to now: no primary"), "{}", words(&error));
+        with_readers(&running, 1).await;
         client.batch_execute("SELECT * FROM notes").await.unwrap();
         cluster.start("n1").await.unwrap();
         running.until_primary("n1").await;

@@ -3,14 +3,17 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use herdsman_config::{Depth, Reading};
 use herdsman_gateway::{Gateway, GatewayConfig, Setup};
 use herdsman_sandbox::Sandbox;
 use herdsman_watch::{Setup as WatchSetup, Topology, Watch, Watcher};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
-use tokio_postgres::{Client, NoTls};
+use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
 /// Who may do everything at the console.
 pub(crate) const ADMIN: (&str, &str) = ("admin", "admin-password");
@@ -129,10 +132,76 @@ impl Running {
             .await;
     }
 
+    /// Sees from now on whether there are as many readers as there should be.
+    pub(crate) async fn readers(&self, count: usize) -> Readers {
+        Readers::new(self.watch(), self.console().await, count)
+    }
+
     /// Ends both.
     pub(crate) async fn stop(self) {
         self.gateway.stop().await;
         self.watcher.stop().await;
+    }
+}
+
+/// Knows whether every standby could be read all the time: on a busy machine a probe may be so late that one could not, and
+/// what was sent to the primary meanwhile was sent there rightly.
+pub(crate) struct Readers {
+    watch: Watch,
+    console: Client,
+    count: usize,
+    /// How often one was missing.
+    gaps: Arc<AtomicU64>,
+    seeing: JoinHandle<()>,
+}
+
+impl Readers {
+    fn new(watch: Watch, console: Client, count: usize) -> Self {
+        let gaps = Arc::<AtomicU64>::default();
+        let seen = Arc::clone(&gaps);
+        let mut topologies = watch.subscribe();
+        let seeing = tokio::spawn(async move {
+            loop {
+                if topologies.borrow_and_update().readers().count() != count {
+                    seen.fetch_add(1, Ordering::SeqCst);
+                }
+                if topologies.changed().await.is_err() {
+                    return;
+                }
+            }
+        });
+        Self { watch, console, count, gaps, seeing }
+    }
+
+    /// Waits until all of them may be read, by the watcher's word and the gateway's own. What to ask [`Readers::stayed`]
+    /// afterwards.
+    pub(crate) async fn all(&self) -> u64 {
+        let before = std::cell::Cell::new(0);
+        eventually("every standby may be read", async || {
+            before.set(self.gaps.load(Ordering::SeqCst));
+            let shown = self.console.simple_query("SHOW TOPOLOGY").await.unwrap();
+            let readable = shown.iter().filter(|message| match message {
+                SimpleQueryMessage::Row(row) => {
+                    row.get("role") == Some("standby") && row.get("readable") == Some("yes")
+                }
+                _ => false,
+            });
+            readable.count() == self.count && self.stayed(before.get())
+        })
+        .await;
+        before.get()
+    }
+
+    /// Whether all of them could be read ever since.
+    pub(crate) fn stayed(&self, before: u64) -> bool {
+        self.watch.topology().readers().count() == self.count
+            && self.gaps.load(Ordering::SeqCst) == before
+    }
+}
+
+impl Drop for Readers {
+    fn drop(&mut self) {
+        self.seeing.abort();
     }
 }
 

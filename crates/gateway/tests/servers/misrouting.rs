@@ -9,8 +9,11 @@ use std::path::PathBuf;
 use herdsman_sandbox::{Sandbox, on_each_version};
 use tokio_postgres::{Client, SimpleQueryMessage};
 
-use crate::harness::{self, Running};
-use tables::{CASES, Case, READS, SCHEMA, WRITES};
+use crate::harness::{self, Readers, Running, eventually};
+use tables::{CASES, READS, SCHEMA, Step, WRITES};
+
+/// How often a story is told again because the standby could not be read all the time.
+const ATTEMPTS: usize = 20;
 
 /// Where a statement has to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +39,11 @@ enum Protocol {
 struct Herd {
     cluster: Sandbox,
     running: Running,
-    marks: BTreeMap<String, (On, String)>,
+    /// While the standby may not be read, reads belong on the primary.
+    readers: Readers,
+    marks: BTreeMap<usize, (On, String)>,
+    /// How many there were, with those that do not count any more.
+    made: usize,
     /// Who else uses the pool.
     other: Client,
     wrong: Vec<String>,
@@ -51,8 +58,10 @@ impl Herd {
         sql: &str,
         expected: Option<&str>,
     ) {
-        let mark = format!("mark-{}-", self.marks.len());
-        let text = sql.replace("{n}", &self.marks.len().to_string());
+        let number = self.made;
+        self.made += 1;
+        let mark = mark(number);
+        let text = sql.replace("{n}", &number.to_string());
         let marked = match text.rfind(';') {
             // Within the last statement: a log shows them one by one.
             Some(at) if text.ends_with(';') => format!("{} /* {mark} */;", text.get(..at).unwrap()),
@@ -73,28 +82,40 @@ impl Herd {
             }
             Ok(_) => {}
         }
-        self.marks.insert(mark, (on, format!("{protocol:?} {text}")));
+        self.marks.insert(number, (on, format!("{protocol:?} {text}")));
         // Connections that go back are used by others, with other settings.
-        let size = format!("SET work_mem TO '{}kB'", 1000 + self.marks.len() % 3);
+        let size = format!("SET work_mem TO '{}kB'", 1000 + number % 3);
         for sql in [&size, "SELECT txid_current()", "SELECT 1"] {
             self.other.simple_query(sql).await.unwrap();
         }
     }
 
-    async fn case(&mut self, protocol: Protocol, (_, steps): &Case) {
-        let client = self.running.connect("postgres", "postgres").await;
-        for (on, sql, expected) in *steps {
-            self.run(&client, protocol, *on, sql, *expected).await;
+    /// What one client does. Where it is to read the standby, again until that could be read all the time.
+    async fn story(&mut self, protocol: Protocol, steps: &[Step]) {
+        let reads = steps.iter().any(|(on, ..)| *on == Standby);
+        for _ in 0..ATTEMPTS {
+            let before = self.readers.all().await;
+            let begin = self.made;
+            let client = self.running.connect("postgres", "postgres").await;
+            for (on, sql, expected) in steps {
+                self.run(&client, protocol, *on, sql, *expected).await;
+            }
+            if !reads || self.readers.stayed(before) {
+                return;
+            }
+            let _untrue = self.marks.split_off(&begin);
         }
+        panic!("the standby could never be read for as long as this takes: {steps:?}");
     }
 
     /// Which statements ran where they should not have.
     fn compare(&mut self) -> usize {
         let logs: Vec<_> = ["n1", "n2"].map(|node| log(&self.cluster, node)).into();
         let mut found = 0;
-        for (mark, (on, sql)) in &self.marks {
+        for (number, (on, sql)) in &self.marks {
+            let mark = mark(*number);
             let [primary, standby] =
-                [0, 1].map(|node| logs.get(node).is_some_and(|log: &String| log.contains(mark)));
+                [0, 1].map(|node| logs.get(node).is_some_and(|log: &String| log.contains(&mark)));
             found += usize::from(primary || standby);
             let right = match on {
                 Primary => primary && !standby,
@@ -110,6 +131,20 @@ impl Herd {
         }
         found
     }
+}
+
+/// What the logs are searched for.
+fn mark(number: usize) -> String {
+    format!("mark-{number}-")
+}
+
+/// Comes back when the gateway knows the functions of the database, and so which of them only read.
+async fn until_functions_are_known(client: &Client) {
+    eventually("a function that only reads is read on the standby", async || {
+        let sql = "SELECT current_setting('cluster_name') FROM reads(1)";
+        simple(client, sql).await.unwrap().as_deref() == Some("n2")
+    })
+    .await;
 }
 
 async fn simple(client: &Client, sql: &str) -> Result<Option<String>, tokio_postgres::Error> {
@@ -159,13 +194,14 @@ on_each_version! {
         let running = harness::gateway(&cluster, "pool: { size: 4 }").await;
         running.until(|topology| topology.readers().count() == 1).await;
         let other = running.connect("postgres", "postgres").await;
-        let mut herd = Herd { cluster, running, marks: BTreeMap::new(), other, wrong: Vec::new() };
+        until_functions_are_known(&other).await;
+        let readers = running.readers(1).await;
+        let mut herd = Herd { cluster, running, readers, marks: BTreeMap::new(), made: 0, other, wrong: Vec::new() };
 
         for protocol in [Protocol::Simple, Protocol::Extended] {
             let fits = |sql: &str| protocol == Protocol::Simple || is_single(sql);
-            let reader = herd.running.connect("postgres", "postgres").await;
             for sql in READS {
-                herd.run(&reader, protocol, Standby, sql, None).await;
+                herd.story(protocol, &[(Standby, sql, None)]).await;
             }
             let writer = herd.running.connect("postgres", "postgres").await;
             for sql in WRITES.iter().filter(|sql| fits(sql)) {
@@ -173,8 +209,8 @@ on_each_version! {
             }
             // What a client has not written itself it may read anywhere.
             herd.cluster.wait_replayed().await.unwrap();
-            for case in CASES.iter().filter(|(_, steps)| steps.iter().all(|(_, sql, _)| fits(sql))) {
-                herd.case(protocol, case).await;
+            for (_, steps) in CASES.iter().filter(|(_, steps)| steps.iter().all(|(_, sql, _)| fits(sql))) {
+                herd.story(protocol, steps).await;
             }
         }
         let found = herd.compare();

@@ -5,9 +5,12 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use herdsman_sandbox::Sandbox;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::harness::{self, eventually};
+
+/// How much later than the primary standbys are in the first test.
+const LATE: Duration = Duration::from_millis(150);
 
 /// The node that a read was answered by, and whether it found the row.
 async fn found(client: &tokio_postgres::Client, id: i32) -> (String, bool) {
@@ -18,7 +21,8 @@ async fn found(client: &tokio_postgres::Client, id: i32) -> (String, bool) {
 
 herdsman_sandbox::on_each_version! {
     async fn whatever_a_session_wrote_it_reads_at_once_on_the_primary_and_soon_on_a_standby(version: u32) {
-        let cluster = Sandbox::builder().pg_version(version).standbys(2).setting("recovery_min_apply_delay", "150ms");
+        let late = format!("{}ms", LATE.as_millis());
+        let cluster = Sandbox::builder().pg_version(version).standbys(2).setting("recovery_min_apply_delay", &late);
         let cluster = cluster.start().await.unwrap();
         let running = harness::gateway(&cluster, "").await;
         running.until(|topology| topology.readers().count() == 2).await;
@@ -26,10 +30,12 @@ herdsman_sandbox::on_each_version! {
         client.batch_execute("CREATE TABLE notes (id int PRIMARY KEY)").await.unwrap();
         cluster.wait_replayed().await.unwrap();
         for id in 0..10 {
+            let begun = Instant::now();
             client.execute("INSERT INTO notes VALUES ($1)", &[&id]).await.unwrap();
             let (node, there) = found(&client, id).await;
             assert!(there, "{id} was not on {node}");
-            assert_eq!(node, "n1", "a standby is so much later");
+            // On a busy machine they may have it by now.
+            assert!(node == "n1" || begun.elapsed() >= LATE, "{node} was read before it could have it");
         }
         let nodes = Mutex::new(BTreeSet::new());
         eventually("both standbys have it and are read", async || {
@@ -43,7 +49,15 @@ herdsman_sandbox::on_each_version! {
         // Who wrote nothing is not bound to anything.
         let stranger = running.connect("postgres", "app").await;
         client.execute("INSERT INTO notes VALUES (100)", &[]).await.unwrap();
-        assert_ne!(found(&stranger, 100).await.0, "n1");
+        let readers = running.readers(2).await;
+        eventually("a stranger's read with every standby there all the time", async || {
+            let before = readers.all().await;
+            let (node, _) = found(&stranger, 100).await;
+            let all = readers.stayed(before);
+            assert!(node != "n1" || !all, "a stranger was sent to the primary");
+            all
+        })
+        .await;
     }
 
     async fn a_session_of_many_writes_never_misses_one(version: u32) {

@@ -190,6 +190,7 @@ herdsman_sandbox::on_each_version! {
         other.batch_execute("INSERT INTO kept VALUES (2)").await.unwrap();
         slow.batch_execute("INSERT INTO kept VALUES (3); COMMIT").await.unwrap();
         slow.batch_execute("BEGIN; INSERT INTO kept VALUES (4)").await.unwrap();
+        with_readers(&running, 1).await;
         switch(&running, "SWITCHOVER n2 FORCE").await.unwrap();
         running.until_primary("n2").await;
         assert!(slow.batch_execute("COMMIT").await.is_err(), "it was cut off");
@@ -216,6 +217,7 @@ herdsman_sandbox::on_each_version! {
             ("SWITCHOVER n2", "n1 stays the primary: `sh -c"),
             ("SWITCHOVER n2", "not today"),
         ] {
+            with_readers(&running, 2).await;
             let problem = switch(&running, command).await.unwrap_err();
             assert!(problem.contains(reason), "{command}: {problem}");
             client.batch_execute("INSERT INTO kept VALUES (1)").await.unwrap();

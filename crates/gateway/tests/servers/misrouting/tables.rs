@@ -2,8 +2,10 @@
 
 use super::On::{self, Anywhere, Primary, PrimaryInTheEnd, Standby};
 
-/// What one client does, statement by statement; the text is what the first column of the first row must be.
-pub(super) type Case = (&'static str, &'static [(On, &'static str, Option<&'static str>)]);
+/// One statement, where it belongs, and what the first column of the first row must be.
+pub(super) type Step = (On, &'static str, Option<&'static str>);
+/// What one client does, statement by statement.
+pub(super) type Case = (&'static str, &'static [Step]);
 
 pub(super) const SCHEMA: &str = "
     CREATE TABLE t (id int PRIMARY KEY, n int NOT NULL DEFAULT 0);

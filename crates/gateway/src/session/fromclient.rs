@@ -249,11 +249,8 @@ impl Session {
         if parse.name.is_empty() {
             self.prepared.server_parses += 1;
             self.unnamed.set(parse.query, parse.types);
-            if let Some(harmless) = self.stand_in(parse.query) {
-                frontend::put_parse(&mut out.to_server, b"", harmless, &[0, 0]);
-            } else {
-                frontend::put_parse(&mut out.to_server, b"", parse.query, parse.types);
-            }
+            let (query, types) = self.stand_in().unwrap_or((parse.query, parse.types));
+            frontend::put_parse(&mut out.to_server, b"", query, types);
             self.expects.push(Expect::Parse { shown: true, id: 0 });
             return Ok(Taken::Bytes(head.len));
         }
@@ -522,13 +519,12 @@ impl Session {
         matters
     }
 
-    /// What is sent in place of a text that only concerns names kept here.
-    fn stand_in(&self, query: &[u8]) -> Option<&'static [u8]> {
+    /// What is sent in place of the unnamed statement where that only concerns names kept here: a text and its types.
+    fn stand_in(&self) -> Option<(&'static [u8], &'static [u8])> {
         match &self.unnamed.effect {
             Some(Effect::Deallocate(name)) if self.names.contains_key(name.as_bytes()) => {
-                let _text = query;
                 // Answers with no rows and changes nothing.
-                Some(b"DISCARD PLANS")
+                Some((b"DISCARD PLANS", &[0, 0]))
             }
             _ => None,
         }

@@ -140,7 +140,7 @@ impl Session {
                 backend::put_ready(out, self.status);
                 return true;
             }
-            (Effect::Begin { read_only }, _) if idle && self.may_begin_ahead(text, cx) => {
+            (Effect::Begin { read_only }, _) if idle && self.may_begin_ahead(cx) => {
                 let read_only = *read_only && self.can_read_elsewhere(text);
                 self.tx = Tx::Ahead { begin: sql.to_vec(), read_only };
                 self.status = Status::Transaction;
@@ -227,7 +227,7 @@ impl Session {
     }
 
     /// Whether a transaction may begin here before it has a server: where it is certain that the server will take it.
-    fn may_begin_ahead(&self, _text: &str, cx: &Context<'_>) -> bool {
+    fn may_begin_ahead(&self, cx: &Context<'_>) -> bool {
         self.pinned().is_none() && matches!(cx.target, Target::Split | Target::Writer)
     }
 

@@ -103,7 +103,7 @@ impl Expects {
         self.queue.iter().filter(ready).count()
     }
 
-    /// Whether answers of extended messages are outstanding that no `Sync` follows yet.
+    /// What is to come, in order.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Expect> {
         self.queue.iter()
     }

@@ -224,7 +224,7 @@ impl Session {
         Ok(Taken::Bytes(message))
     }
 
-    /// A simple query that is not sent. In a transaction it fails the transaction, as an error at the server would.
+    /// A simple query that is not sent. The server knows nothing of it: a transaction that it stands in goes on.
     fn refused(&mut self, head: Header, problem: &Problem, out: &mut Outputs) -> Taken {
         problem.put(&mut out.to_client);
         backend::put_ready(&mut out.to_client, self.status);

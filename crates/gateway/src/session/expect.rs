@@ -88,9 +88,13 @@ impl Expects {
         self.queue.clear();
     }
 
-    /// The server has begun to take `COPY` data: it ignores every `Sync` that it was sent already.
+    /// The server has begun to take `COPY` data for what is in front: it ignores every `Sync` behind that which it was sent
+    /// already.
     pub(super) fn forget_syncs(&mut self) {
-        self.queue.retain(|expect| !matches!(expect, Expect::Sync { .. }));
+        let mut behind = false;
+        self.queue.retain(|expect| {
+            !std::mem::replace(&mut behind, true) || !matches!(expect, Expect::Sync { .. })
+        });
     }
 
     /// How many `ReadyForQuery` the client still waits for.

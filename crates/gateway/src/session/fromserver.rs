@@ -210,19 +210,8 @@ impl Session {
             backend::COPY_IN | backend::COPY_BOTH => {
                 self.copying = true;
                 self.shown = true;
-                let ours = self.expects.pop();
                 self.expects.forget_syncs();
-                if let Some(ours) = ours {
-                    let later: Vec<Expect> = self.expects.iter().copied().collect();
-                    self.expects.clear();
-                    self.expects.push(ours);
-                    for expect in later {
-                        self.expects.push(expect);
-                    }
-                    if matches!(ours, Expect::Execute { .. }) {
-                        self.unsynced = true;
-                    }
-                }
+                self.unsynced |= matches!(front, Some(Expect::Execute { .. }));
             }
             backend::COPY_OUT | backend::FUNCTION_RESULT => self.shown = true,
             _ => {}

@@ -172,7 +172,7 @@ impl Relay {
             worker: self.worker,
         };
         let pinned = self.session.pinned().is_some();
-        if pinned && need.target.is_none() && *target_of(&self.rules) == Target::Split {
+        if pinned && need.target.is_none() && self.rules.target == Target::Split {
             need.want = herdsman::policy::Want::Write;
         }
         let mut waited = false;
@@ -479,10 +479,6 @@ impl Relay {
 /// The session ends.
 struct End {
     fatal: Option<Problem>,
-}
-
-fn target_of(rules: &Rules) -> &Target {
-    &rules.target
 }
 
 /// While a client waits for a server: whether it leaves, or is told to.

@@ -77,23 +77,17 @@ impl Session {
             }
             let next = self.control(head.tag, body, held);
             let done = matches!(next, Next::ShowAndDone | Next::HideAndDone);
+            let take = head.len.min(rest.len());
             match next {
-                Next::Show | Next::ShowAndDone => self.server_pass = head.len.min(rest.len()),
-                Next::Hide | Next::HideAndDone => self.server_discard = head.len,
+                Next::Show | Next::ShowAndDone => self.server_pass = head.len - take,
+                Next::Hide | Next::HideAndDone => {
+                    show(input, run, at, out);
+                    self.server_discard = head.len - take;
+                    run = at + take;
+                }
                 Next::Stop(received) => break received,
             }
-            if matches!(next, Next::Show | Next::ShowAndDone) {
-                let whole = head.len;
-                let take = self.server_pass;
-                at += take;
-                self.server_pass = whole - take;
-            } else {
-                show(input, run, at, out);
-                let take = head.len.min(rest.len());
-                at += take;
-                self.server_discard = head.len - take;
-                run = at;
-            }
+            at += take;
             if self.due() || self.replaces() {
                 show(input, run, at, out);
                 run = at;

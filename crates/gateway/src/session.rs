@@ -4,6 +4,7 @@
 //! Nothing here does I/O or reads a clock. Messages are walked by their lengths and copied as they are; only the few that
 //! carry a name, a text or a state are looked into.
 
+mod aftermath;
 mod ahead;
 mod batch;
 mod expect;

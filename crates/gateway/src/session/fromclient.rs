@@ -8,9 +8,7 @@ use super::batch::seen;
 use super::expect::{Expect, Of};
 use super::guard::may_commit;
 use super::local::{QUERY, is_extended};
-use super::pins::{PREPARED, UNKNOWN};
 use super::{Context, Fed, Held, Outputs, Session, Tx};
-use crate::config::SessionState;
 use crate::effects::{self, Effect};
 use crate::statements::{self, Statement};
 use crate::wire::backend::{self, Status};
@@ -439,84 +437,12 @@ impl Session {
         self.skipping = false;
     }
 
-    /// Takes on what a statement is about to leave behind; a problem where it may not.
-    fn adopt(&mut self, effect: &Effect, cx: &Context<'_>) -> Option<Problem> {
-        let what = match effect {
-            Effect::Sticky(what) => what,
-            Effect::Prepare(_) | Effect::Execute(_) => PREPARED,
-            Effect::Unknown => UNKNOWN,
-            _ => return None,
-        };
-        if self.pinned().is_some() {
-            return None;
-        }
-        if cx.session_state == SessionState::Refuse {
-            let message =
-                format!("{what} needs a session of its own, which this pool does not give");
-            let hint =
-                "connect to a database whose pool mode is session, or set `session_state: pin`";
-            return Some(Problem::new(code::NOT_SUPPORTED, message).hint(hint));
-        }
-        if what.contains("lock") {
-            // Taken even if the statement fails afterwards; everything else is there only once it has succeeded.
-            self.pin(what);
-        }
-        None
-    }
-
     /// A refusal of the first of extended messages: the rest up to `Sync` is skipped, as a server does.
     fn refused_batch(&mut self, problem: &Problem, out: &mut Outputs) -> Taken {
         problem.put(&mut out.to_client);
         self.skipping = true;
         self.fresh = false;
         Taken::Bytes(0)
-    }
-
-    /// What is under way may write or commit.
-    fn may_change(&mut self, effect: &Effect) {
-        let about_itself = matches!(
-            effect,
-            Effect::Set { .. }
-                | Effect::Reset(_)
-                | Effect::ResetAll
-                | Effect::Begin { .. }
-                | Effect::DiscardAll
-                | Effect::Discard
-                | Effect::Deallocate(_)
-                | Effect::DeallocateAll
-        );
-        if about_itself {
-            return;
-        }
-        // It may have been `SET LOCAL synchronous_commit`.
-        self.early |= matches!(effect, Effect::Local | Effect::Unknown);
-        self.writes |= self.batch.needs.want == Want::Write || self.pinned().is_some();
-        self.commits |=
-            self.status == Status::Idle || matches!(effect, Effect::Commit | Effect::Unknown);
-    }
-
-    /// Remembers an effect until it is known whether the statement succeeded.
-    fn note(&mut self, effect: Effect) -> bool {
-        let matters = matches!(
-            effect,
-            Effect::Set { .. }
-                | Effect::Reset(_)
-                | Effect::ResetAll
-                | Effect::DiscardAll
-                | Effect::Deallocate(_)
-                | Effect::DeallocateAll
-                | Effect::RollbackTo
-                | Effect::Several(_)
-                | Effect::Sticky(_)
-                | Effect::Prepare(_)
-                | Effect::Execute(_)
-                | Effect::Unknown
-                | Effect::Releases(_)
-        );
-        if matters {
-            self.effects.push_back(effect);
-        }
-        matters
     }
 
     /// What is sent in place of the unnamed statement where that only concerns names kept here: a text and its types.

@@ -8,8 +8,9 @@ use herdsman::policy::Want;
 
 use super::batch::{Reach, seen};
 use super::expect::Expect;
+use super::fromclient::Leased;
 use super::local::{QUERY, is_extended};
-use super::{Context, Fed, Held, Outputs, Session};
+use super::{Context, Fed, Session};
 use crate::wire::backend::Status;
 use crate::wire::{HEADER, Header, Malformed, frontend, header, message};
 
@@ -131,41 +132,30 @@ impl Session {
     }
 
     /// Sends the check ahead of a batch that commits by itself, if it is due.
-    pub(super) fn guard_batch(
-        &mut self,
-        held: &mut Held<'_>,
-        cx: &Context<'_>,
-        out: &mut Outputs,
-    ) -> bool {
+    pub(super) fn guard_batch(&mut self, lease: &mut Leased<'_>) -> bool {
         let due = self.check;
         if due == Due::No || self.unsynced || self.status != Status::Idle {
             return false;
         }
-        let sent = self.guard_now(held, cx, out);
+        let sent = self.guard_now(lease);
         if sent && due == Due::Flushed {
-            message(&mut out.to_server, frontend::FLUSH, |_| {});
+            message(&mut lease.out.to_server, frontend::FLUSH, |_| {});
         }
         self.guarded |= sent;
         sent
     }
 
     /// Sends the check ahead of what ends a transaction, if this text may.
-    pub(super) fn guard_commit(
-        &mut self,
-        sql: &[u8],
-        held: &mut Held<'_>,
-        cx: &Context<'_>,
-        out: &mut Outputs,
-    ) -> bool {
-        cx.guard.is_some() && may_commit(sql) && self.guard_now(held, cx, out)
+    pub(super) fn guard_commit(&mut self, sql: &[u8], lease: &mut Leased<'_>) -> bool {
+        lease.cx.guard.is_some() && may_commit(sql) && self.guard_now(lease)
     }
 
     /// Sends it ahead of a `Sync` that commits what was sent before, with an older check or none.
-    pub(super) fn guard_late(&mut self, held: &mut Held<'_>, cx: &Context<'_>, out: &mut Outputs) {
+    pub(super) fn guard_late(&mut self, lease: &mut Leased<'_>) {
         let commits = self.status == Status::Idle && self.unsynced && self.check != Due::No;
         // While the server takes COPY data, it takes nothing else.
         if commits && !self.checked && !self.copying && !self.skipping {
-            self.guard_now(held, cx, out);
+            self.guard_now(lease);
         }
     }
 
@@ -177,56 +167,50 @@ impl Session {
         &mut self,
         head: Header,
         ends: bool,
-        cx: &Context<'_>,
-        out: &mut Outputs,
+        lease: &mut Leased<'_>,
     ) -> Result<(), Malformed> {
         let due = match self.status {
             Status::Idle => self.check != Due::No,
             Status::Transaction => ends,
             Status::Failed => false,
         };
-        out.to_server.push(head.tag);
-        let at = out.to_server.len();
-        out.to_server.extend_from_slice(&[0; 4]);
-        if let Some(guard) = cx.guard.filter(|_| due) {
+        lease.out.to_server.push(head.tag);
+        let at = lease.out.to_server.len();
+        lease.out.to_server.extend_from_slice(&[0; 4]);
+        if let Some(guard) = lease.cx.guard.filter(|_| due) {
             let (before, after) = guard.sql.split_once("$1").unwrap_or((guard.sql, ""));
             for part in [before, "'", guard.value, "'", after, ";"] {
-                out.to_server.extend_from_slice(part.as_bytes());
+                lease.out.to_server.extend_from_slice(part.as_bytes());
             }
             self.expects.push(Expect::Guard);
             self.guarded |= self.status == Status::Idle;
             self.checked = true;
-            self.prefix = out.to_server.len() - at - 4;
+            self.prefix = lease.out.to_server.len() - at - 4;
         }
         let len = i32::try_from(head.len - 1 + self.prefix)
             .map_err(|_| Malformed("it is longer than a message can be"))?;
-        if let Some(place) = out.to_server.get_mut(at..at + 4) {
+        if let Some(place) = lease.out.to_server.get_mut(at..at + 4) {
             place.copy_from_slice(&len.to_be_bytes());
         }
         Ok(())
     }
 
     /// Sends the check.
-    pub(super) fn guard_now(
-        &mut self,
-        held: &mut Held<'_>,
-        cx: &Context<'_>,
-        out: &mut Outputs,
-    ) -> bool {
-        let Some(guard) = &cx.guard else { return false };
+    pub(super) fn guard_now(&mut self, lease: &mut Leased<'_>) -> bool {
+        let Some(guard) = &lease.cx.guard else { return false };
         if self.status == Status::Failed {
             return false;
         }
-        if !held.statements.touch(ID) {
-            self.make_room(ID, cx.prepared.max(2), held, out);
+        if !lease.held.statements.touch(ID) {
+            self.make_room(ID, lease.cx.prepared.max(2), lease);
             let mut types = [0, 1, 0, 0, 0, 0];
             if let Some(place) = types.get_mut(2..) {
                 place.copy_from_slice(&guard.oid.to_be_bytes());
             }
-            frontend::put_parse(&mut out.to_server, NAME, guard.sql.as_bytes(), &types);
+            frontend::put_parse(&mut lease.out.to_server, NAME, guard.sql.as_bytes(), &types);
             self.expects.push(Expect::Parse { shown: false, id: ID });
         }
-        message(&mut out.to_server, frontend::BIND, |out| {
+        message(&mut lease.out.to_server, frontend::BIND, |out| {
             out.push(0);
             out.extend_from_slice(NAME);
             out.push(0);
@@ -237,7 +221,7 @@ impl Session {
             out.extend_from_slice(&[0, 0]);
         });
         self.expects.push(Expect::Bind { shown: false });
-        message(&mut out.to_server, frontend::EXECUTE, |out| {
+        message(&mut lease.out.to_server, frontend::EXECUTE, |out| {
             out.extend_from_slice(&[0, 0, 0, 0, 0]);
         });
         self.expects.push(Expect::Guard);

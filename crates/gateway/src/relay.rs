@@ -2,6 +2,7 @@
 
 mod buffers;
 mod guard;
+mod leasing;
 mod transfer;
 mod watch;
 
@@ -11,11 +12,10 @@ use std::sync::atomic::Ordering;
 
 use herdsman::classify::Classifier;
 use tokio::io::AsyncWriteExt;
-use tokio::time::{Duration, Instant, timeout, timeout_at};
+use tokio::time::{Duration, Instant, timeout};
 
-use crate::checkout::{self, Need};
 use crate::client::{Card, Order, State};
-use crate::config::{PoolMode, Target, WriteGuard};
+use crate::config::{PoolMode, Target};
 use crate::herd::Causal;
 use crate::listen::{Client, ClientStream};
 use crate::pool::{Lease, Rules};
@@ -151,183 +151,6 @@ impl Relay {
                     }
                 }
             }
-        }
-    }
-
-    /// Gets a server for what the client has said.
-    async fn lease(&mut self) -> Option<End> {
-        let rules = self.card.pools.rules.load();
-        if !Arc::ptr_eq(&rules, &self.rules) {
-            self.rules = Arc::clone(&rules);
-        }
-        drop(rules);
-        self.logs_slow = self.shared.config.load().slow_query.is_some();
-        let needs = self.session.needs();
-        let mut need = Need {
-            want: needs.want,
-            target: needs.target.as_ref().or(self.target.as_ref()),
-            causal: &mut self.causal,
-            settings: self.session.settings(),
-            tried: &self.tried,
-            worker: self.worker,
-        };
-        let pinned = self.session.pinned().is_some();
-        if pinned && need.target.is_none() && self.rules.target == Target::Split {
-            need.want = herdsman::policy::Want::Write;
-        }
-        let mut waited = false;
-        let mut got = checkout::at_once(&self.shared, &self.card.pools, &mut need);
-        if let Ok(None) = got {
-            waited = true;
-            self.card.enter(State::Waiting, self.shared.clock.now());
-            let waiting = checkout::wait(&self.shared, &self.card.pools, &mut need, &self.card);
-            let patience = poll_client(&mut self.stream, self.work.as_deref_mut(), &self.card);
-            got = tokio::select! {
-                biased;
-                got = waiting => got.map(Some),
-                end = patience => return Some(end),
-                () = self.card.cancel.asked() => {
-                    Err(Problem::new(code::CANCELLED, "cancelled while waiting for a connection"))
-                }
-            };
-        }
-        let mut lease = match got {
-            Ok(Some(lease)) => lease,
-            Ok(None) => return None,
-            Err(problem) => {
-                self.refuse(&problem);
-                return None;
-            }
-        };
-        if lease.server.settings.id != self.session.settings().id
-            && !self.session.settings().harmless()
-        {
-            waited = true;
-            if let Err(problem) = lease.server.apply(self.session.settings()).await {
-                drop(lease);
-                self.refuse(&Problem::new(code::SYSTEM, problem.to_string()));
-                return None;
-            }
-        }
-        if self.rules.write_guard != WriteGuard::Off
-            && lease.writer
-            && !self.renew_guard(lease.pool.node, lease.epoch).await
-        {
-            let left = self.shared.herd.epoch(lease.pool.node) != lease.epoch;
-            lease.give_back(self.worker, self.shared.clock.now());
-            if left {
-                // It is looked for anew.
-                return None;
-            }
-            self.refuse(
-                &Problem::new(
-                    code::CANNOT_CONNECT_NOW,
-                    "nothing may be written: the write guard does not know enough of the primary yet",
-                )
-                .hint("try again; `herdsman status` says who is primary"),
-            );
-            return None;
-        }
-        let pending = self.work.as_ref().map_or(0, |work| work.out.to_client.len());
-        self.session.attach(pending);
-        self.card.cancel.set(Some(Arc::clone(&lease.server.identity)));
-        let node = u32::try_from(lease.server.identity.node).unwrap_or(u32::MAX - 1);
-        self.card.node.store(node + 1, Ordering::Relaxed);
-        self.card.enter(State::Active, self.shared.clock.now());
-        self.began = Some(Instant::now());
-        self.lease = Some(lease);
-        self.stuck = Stuck::Not;
-        self.server_quiet = false;
-        self.unheard = false;
-        self.same_wake = !waited && self.rules.write_guard == WriteGuard::Off;
-        None
-    }
-
-    /// Finds out what is to be checked with writes on `node`, for as long as writes are held and it is the primary.
-    async fn renew_guard(&mut self, node: usize, epoch: u64) -> bool {
-        let first = self.guard_failed.map_or_else(Instant::now, |failed| failed.first);
-        let until = first + self.shared.config.load().hold;
-        let mut changes = self.shared.herd.changes();
-        loop {
-            self.guard = guard::Check::now(&self.shared.herd, node);
-            if self.guard.as_ref().is_some_and(|check| check.is_news(self.guard_failed)) {
-                return true;
-            }
-            if self.shared.herd.epoch(node) != epoch {
-                return false;
-            }
-            if !matches!(timeout_at(until, changes.changed()).await, Ok(Ok(()))) {
-                return false;
-            }
-        }
-    }
-
-    /// The check that went with a write has failed, so nothing was done: it is held until the primary is sure again.
-    fn guarded(&mut self) {
-        if let Some(node) = self.lease.as_ref().map(|lease| lease.server.identity.node) {
-            self.shared.herd.guard_failed(node);
-        }
-        let last = Instant::now();
-        let first = self.guard_failed.map_or(last, |failed| failed.first);
-        self.guard_failed = Some(guard::Failures { first, last });
-        self.drop_lease();
-        self.rewind();
-    }
-
-    /// A client that keeps its connection begins nothing new while writes are held.
-    async fn wait_out_hold(&mut self) {
-        let until = Instant::now() + self.shared.config.load().hold;
-        let mut changes = self.shared.herd.changes();
-        while self.shared.herd.is_held() {
-            if !matches!(timeout_at(until, changes.changed()).await, Ok(Ok(()))) {
-                self.refuse(
-                    &Problem::new(code::CANNOT_CONNECT_NOW, "nothing may be written now: held")
-                        .hint("try again when the hold is over"),
-                );
-                return;
-            }
-        }
-    }
-
-    /// The server has answered everything.
-    fn done(&mut self) {
-        let Some(lease) = self.lease.as_ref() else { return };
-        let now = self.shared.clock.now();
-        self.tried.clear();
-        self.guard_failed = None;
-        if let Some(work) = &mut self.work {
-            work.kept.clear();
-        }
-        if self.session.take_wrote() {
-            // Where the client has a say in it, the careful position counts.
-            let early = self.session.take_early() || lease.server.commits_early;
-            self.shared.herd.wrote(&mut self.causal, early);
-        }
-        let stats = &lease.pool.stats;
-        if let Some(began) = self.began.take() {
-            let micros = began.elapsed().as_micros();
-            stats.transaction.record(u64::try_from(micros).unwrap_or(u64::MAX));
-        }
-        stats.transactions.fetch_add(1, Ordering::Relaxed);
-        let queries = std::mem::take(&mut self.session.queries);
-        stats.queries.fetch_add(queries, Ordering::Relaxed);
-        stats.count_prepared(std::mem::take(&mut self.session.prepared));
-        self.card.transactions.fetch_add(1, Ordering::Relaxed);
-        self.card.queries.fetch_add(queries, Ordering::Relaxed);
-        self.card.prepared.store(self.session.prepared_statements(), Ordering::Relaxed);
-        self.stuck = Stuck::Not;
-        self.card.enter(State::Idle, now);
-        if self.session.pinned().is_some() {
-            return;
-        }
-        let clean = self.session.leaves_clean();
-        self.card.cancel.set(None);
-        self.card.node.store(0, Ordering::Relaxed);
-        self.session.detach();
-        if let Some(lease) = self.lease.take()
-            && clean
-        {
-            lease.give_back(self.worker, now);
         }
     }
 
@@ -479,10 +302,4 @@ impl Relay {
 /// The session ends.
 struct End {
     fatal: Option<Problem>,
-}
-
-/// While a client waits for a server: whether it leaves, or is told to.
-async fn poll_client(stream: &mut ClientStream, work: Option<&mut Work>, card: &Card) -> End {
-    let mut work = work;
-    poll_fn(|cx| transfer::poll_leaving(stream, work.as_deref_mut(), card, cx)).await
 }

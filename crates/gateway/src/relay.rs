@@ -3,6 +3,7 @@
 mod buffers;
 mod guard;
 mod leasing;
+mod socket;
 mod transfer;
 mod watch;
 

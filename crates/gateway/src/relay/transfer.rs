@@ -1,15 +1,14 @@
 //! Moving bytes both ways at once, as far as they go without waiting.
 
+use std::cell::Cell;
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::task::{Context as Wakes, Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio_util::io::poll_read_buf;
-
 use super::buffers::Work;
 use super::guard::Check;
+use super::socket::{Socket, poll_receive, poll_send};
 use super::{End, Relay, Stuck};
 use crate::client::{Card, Order, State};
 use crate::config::{PoolMode, WriteGuard};
@@ -22,7 +21,11 @@ use crate::wire::error::code;
 /// More than this is not received ahead of what the other side takes.
 const AHEAD: usize = 256 << 10;
 /// Room for what a server says at once.
-const ROOM: usize = 16 << 10;
+const ROOM_SIZE: usize = 16 << 10;
+
+thread_local! {
+    static ROOM: Cell<Option<Box<[u8]>>> = const { Cell::new(None) };
+}
 
 /// What moving bytes has come to.
 pub(super) enum Event {
@@ -110,18 +113,13 @@ impl Relay {
             if self.client_quiet {
                 return Step::Still;
             }
-            let mut room = ReadBuf::new(work.input.room());
-            match Pin::new(&mut self.stream).poll_read(cx, &mut room) {
+            match poll_receive(&mut self.stream, cx, work.input.room()) {
                 Poll::Pending => {
                     self.client_quiet = true;
                     return Step::Still;
                 }
-                Poll::Ready(Err(_)) => return Step::Event(Event::Gone),
-                Poll::Ready(Ok(())) => {
-                    let count = room.filled().len();
-                    if count == 0 {
-                        return Step::Event(Event::Gone);
-                    }
+                Poll::Ready(Ok(0) | Err(_)) => return Step::Event(Event::Gone),
+                Poll::Ready(Ok(count)) => {
                     work.input.filled(count);
                     let bytes = u64::try_from(count).unwrap_or_default();
                     self.card.bytes_in.fetch_add(bytes, Ordering::Relaxed);
@@ -217,18 +215,28 @@ impl Relay {
     }
 
     fn hear_server(&mut self, cx: &mut Wakes<'_>) -> Step {
+        if self.lease.is_none() || self.server_quiet {
+            return Step::Still;
+        }
+        let mut room = ROOM.take().unwrap_or_else(|| vec![0; ROOM_SIZE].into());
+        let step = self.hear_server_in(&mut room, cx);
+        ROOM.set(Some(room));
+        step
+    }
+
+    fn hear_server_in(&mut self, room: &mut [u8], cx: &mut Wakes<'_>) -> Step {
         let (Some(work), Some(lease)) = (&mut self.work, &mut self.lease) else {
             return Step::Still;
         };
-        if self.server_quiet || work.out.to_client.len() - work.client_sent > AHEAD {
+        if work.out.to_client.len() - work.client_sent > AHEAD {
             return Step::Still;
         }
         let still_primary = !lease.writer || self.shared.herd.epoch(lease.pool.node) == lease.epoch;
         let server = &mut *lease.server;
+        let mut new: &[u8] = &[];
         // What came behind the last answer, such as a notification, comes first.
         if !std::mem::take(&mut self.unheard) {
-            server.unread.reserve(ROOM);
-            match poll_read_buf(Pin::new(&mut server.stream), cx, &mut server.unread) {
+            match poll_receive(&mut server.stream, cx, room) {
                 Poll::Pending => {
                     self.server_quiet = true;
                     return Step::Still;
@@ -239,13 +247,22 @@ impl Relay {
                 Poll::Ready(Ok(count)) => {
                     let bytes = u64::try_from(count).unwrap_or_default();
                     lease.pool.stats.bytes_to_client.fetch_add(bytes, Ordering::Relaxed);
+                    new = room.get(..count).unwrap_or_default();
                 }
             }
         }
+        // Only what is left of a message waits there for the rest of it.
         let mut unread = std::mem::take(&mut server.unread);
-        let mut held = held(server);
-        let (taken, received) = self.session.receive(&unread, &mut held, &mut work.out);
-        bytes::Buf::advance(&mut unread, taken);
+        let received = if unread.is_empty() {
+            let (taken, received) = self.session.receive(new, &mut held(server), &mut work.out);
+            unread.extend_from_slice(new.get(taken..).unwrap_or_default());
+            received
+        } else {
+            unread.extend_from_slice(new);
+            let (taken, received) = self.session.receive(&unread, &mut held(server), &mut work.out);
+            bytes::Buf::advance(&mut unread, taken);
+            received
+        };
         server.unread = unread;
         if !work.kept.is_empty() && !self.session.keeps() {
             work.kept.clear();
@@ -343,7 +360,7 @@ fn sent_away(bytes: &mut Vec<u8>, sent: &mut usize) {
 }
 
 /// Sends as much as goes, from `sent` on; returns how much went.
-fn send<S: AsyncWrite + Unpin>(
+fn send<S: Socket>(
     stream: &mut S,
     bytes: &[u8],
     sent: &mut usize,
@@ -351,7 +368,7 @@ fn send<S: AsyncWrite + Unpin>(
 ) -> io::Result<usize> {
     let before = *sent;
     while let Some(rest) = bytes.get(*sent..).filter(|rest| !rest.is_empty()) {
-        match Pin::new(&mut *stream).poll_write(cx, rest) {
+        match poll_send(stream, cx, rest) {
             Poll::Pending => break,
             Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
             Poll::Ready(Ok(count)) => *sent += count,
@@ -379,13 +396,10 @@ pub(super) fn poll_leaving(
     }
     let Some(work) = work else { return Poll::Pending };
     while work.input.len() < AHEAD {
-        let mut room = ReadBuf::new(work.input.room());
-        let read = ready!(Pin::new(&mut *stream).poll_read(cx, &mut room));
-        let count = room.filled().len();
-        if read.is_err() || count == 0 {
-            return Poll::Ready(End { fatal: None });
+        match ready!(poll_receive(stream, cx, work.input.room())) {
+            Ok(0) | Err(_) => return Poll::Ready(End { fatal: None }),
+            Ok(count) => work.input.filled(count),
         }
-        work.input.filled(count);
     }
     Poll::Pending
 }

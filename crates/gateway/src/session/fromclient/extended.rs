@@ -257,13 +257,16 @@ impl Session {
 
 impl Unnamed {
     fn set(&mut self, query: &[u8], types: &[u8]) {
+        // Many clients send the same text again and again.
+        if self.effect.is_none() || self.query() != query {
+            self.effect = Some(str::from_utf8(query).map_or(Effect::Unknown, effects::effect));
+        }
         self.text.clear();
         self.text.extend_from_slice(query);
         self.text.extend_from_slice(types);
         self.types = query.len();
         self.known = true;
         self.at_server = true;
-        self.effect = Some(str::from_utf8(query).map_or(Effect::Unknown, effects::effect));
     }
 
     fn effect(&self) -> Effect {

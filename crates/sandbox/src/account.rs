@@ -96,11 +96,25 @@ pub(crate) fn set_mode(path: &Path, mode: u32) -> Result<(), SandboxError> {
 
 /// A password of 144 random bits, in characters that need no quoting anywhere.
 pub(crate) fn random_password() -> Result<String, SandboxError> {
-    let mut bytes = [0_u8; 18];
+    Ok(random::<18>()?.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// What tells one cluster from every other.
+pub(crate) fn random_identifier() -> Result<[u8; 8], SandboxError> {
+    let mut bytes = random()?;
+    // PostgreSQL's own are times of this century: positive as signed numbers, which is how they are shown.
+    if let Some(highest) = bytes.last_mut() {
+        *highest = *highest & 0x3f | 0x40;
+    }
+    Ok(bytes)
+}
+
+fn random<const N: usize>() -> Result<[u8; N], SandboxError> {
+    let mut bytes = [0_u8; N];
     File::open("/dev/urandom")
         .and_then(|mut source| source.read_exact(&mut bytes))
         .map_err(SandboxError::file("read", "/dev/urandom"))?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(bytes)
 }
 
 /// The first folder on the way to `path` that other users may not pass through, if any.

@@ -10,7 +10,9 @@ use crate::{
     Credentials, SandboxError,
     account::{self, Account},
     server::Server,
-    sql, tool,
+    sql,
+    template::Template,
+    tool,
 };
 
 /// Folders whose contents a copy must not take over: they belong to the running server.
@@ -34,14 +36,33 @@ const RUNTIME_FILES: [&str; 7] = [
     "recovery.signal",
 ];
 
-/// Creates a new cluster with a system identifier of its own.
-pub(crate) async fn initdb(
+/// Creates a new cluster with a system identifier of its own, and returns the password of its superuser: the sandbox's,
+/// or, where the cluster is a copy of a template, the template's.
+pub(crate) async fn create(
     server: &Server,
     credentials: &Credentials,
     within: Duration,
-) -> Result<(), SandboxError> {
+) -> Result<String, SandboxError> {
+    let own = credentials.password("postgres")?;
+    let Some(template) = Template::wanted(&server.binaries) else {
+        return initdb(server, own, within).await.map(|()| own.to_owned());
+    };
+    let (data, account) = (server.data(), server.account);
+    let (used, to) = (template.clone(), data.clone());
+    if let Some(password) = blocking(move || used.copy_to(&to, account)).await? {
+        return Ok(password);
+    }
+    // What is kept outlives this sandbox: its password must not be one of this sandbox's.
+    let password = account::random_password()?;
+    initdb(server, &password, within).await?;
+    let kept = password.clone();
+    blocking(move || template.keep(&data, &kept)).await?;
+    Ok(password)
+}
+
+async fn initdb(server: &Server, password: &str, within: Duration) -> Result<(), SandboxError> {
     let password_file = server.folder.join("initdb.password");
-    server.account.write(&password_file, credentials.password("postgres")?)?;
+    server.account.write(&password_file, password)?;
     let mut command = tool::command(&server.binaries.initdb, server.surroundings());
     command.arg("-D").arg(server.data()).arg("--pwfile").arg(&password_file).args([
         "--username=postgres",
@@ -126,9 +147,9 @@ async fn copy_by_hand(
     blocking(move || copy_files(&from, &to, account)).await
 }
 
-async fn blocking(
-    work: impl FnOnce() -> Result<(), SandboxError> + Send + 'static,
-) -> Result<(), SandboxError> {
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, SandboxError> + Send + 'static,
+) -> Result<T, SandboxError> {
     tokio::task::spawn_blocking(work)
         .await
         .map_err(|error| SandboxError::system("copy the cluster")(io::Error::other(error)))?
@@ -158,7 +179,8 @@ fn is_wal_folder(name: &str) -> bool {
     matches!(name, "archive_status" | "summaries")
 }
 
-fn copy_tree(
+/// Every file and folder that is wanted.
+pub(crate) fn copy_tree(
     root: &Path,
     to: &Path,
     account: Account,

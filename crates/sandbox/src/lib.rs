@@ -17,7 +17,7 @@
 //! Clients reach node X through a fault proxy of its own, and so does every other node that streams from X. A partition
 //! between two nodes therefore leaves both reachable for clients.
 //!
-//! [`Kafka`] is a broker in the same manner, for what is streamed there.
+//! [`Kafka`] is a broker in the same manner, for what is streamed there, and [`MariaDb`] a server of that make.
 
 pub mod postgres;
 pub mod proxy;
@@ -29,12 +29,14 @@ mod credentials;
 mod error;
 mod folder;
 mod kafka;
+mod mariadb;
 mod ports;
 mod process;
 mod sandbox;
 mod server;
 mod settings;
 mod sql;
+mod template;
 mod tls;
 mod tool;
 mod versions;
@@ -43,6 +45,7 @@ pub use credentials::{Credentials, ROLES};
 pub use error::SandboxError;
 pub use folder::{default_folder, is_sandbox};
 pub use kafka::{Kafka, KafkaBuilder};
+pub use mariadb::MariaDb;
 pub use postgres::PgBinaries;
 pub use proxy::{Fault, FaultProxy};
 pub use sandbox::{Builder, LinkFault, NodeStatus, RejoinBy, Rejoined, Role, Sandbox};

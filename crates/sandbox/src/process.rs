@@ -100,10 +100,10 @@ pub(crate) fn working_on(data: &Path) -> Vec<ProcessId> {
     found
 }
 
-/// Whether the process is a PostgreSQL program, or a Kafka of ours, whose arguments name exactly this data folder.
+/// Whether the process is a PostgreSQL program, a MariaDB, or a Kafka of ours, whose arguments name exactly this data folder.
 pub(crate) fn names_folder(pid: i32, data: &Path) -> bool {
-    const PROGRAMS: [&str; 6] =
-        ["postgres", "postmaster", "initdb", "pg_basebackup", "pg_rewind", "java"];
+    const PROGRAMS: [&str; 7] =
+        ["postgres", "postmaster", "initdb", "pg_basebackup", "pg_rewind", "java", "mariadbd"];
     let arguments = command_line(pid);
     let Some(program) = arguments.first().and_then(|first| Path::new(first).file_name()?.to_str())
     else {
@@ -115,6 +115,7 @@ pub(crate) fn names_folder(pid: i32, data: &Path) -> bool {
             *argument == data
                 || argument.strip_prefix("--target-pgdata=") == Some(&*data)
                 || argument.strip_prefix(JAVA_MARK) == Some(&*data)
+                || argument.strip_prefix("--datadir=") == Some(&*data)
         })
 }
 

@@ -19,6 +19,7 @@ use crate::{
 };
 
 mod builder;
+mod config;
 mod faults;
 mod lifecycle;
 mod observe;
@@ -29,8 +30,9 @@ pub use builder::Builder;
 pub use observe::{LinkFault, NodeStatus, Role};
 pub use rejoin::{RejoinBy, Rejoined};
 
-/// A running cluster: one primary `n1` and its standbys `n2`, `n3`, … at first. Dropped, it ends every process, frozen
-/// ones too, and removes its folder.
+/// A running cluster: one primary `n1` and its standbys `n2`, `n3`, … at first; or, where [`Builder::writers`] were asked
+/// for, so many servers that have nothing to do with each other. Dropped, it ends every process, frozen ones too, and
+/// removes its folder.
 #[derive(Debug)]
 pub struct Sandbox {
     // Dropped in this order: the folder goes last, and with it whatever is left.
@@ -39,7 +41,10 @@ pub struct Sandbox {
     links: BTreeMap<(usize, usize), FaultProxy>,
     folder: Folder,
     account: Account,
+    /// The first node's.
     binaries: Arc<PgBinaries>,
+    /// Every node is a server of its own.
+    writers: bool,
     credentials: Credentials,
     tls: bool,
     extra: Vec<(String, String)>,
@@ -76,10 +81,24 @@ impl Sandbox {
         self.folder.path()
     }
 
-    /// The server binaries in use.
+    /// The server binaries in use; of writers those of `n1`.
     #[must_use]
     pub fn binaries(&self) -> &PgBinaries {
         &self.binaries
+    }
+
+    /// The server binaries of a node.
+    ///
+    /// # Errors
+    /// There is no such node.
+    pub fn binaries_of(&self, node: &str) -> Result<&PgBinaries, SandboxError> {
+        Ok(&self.node(node)?.server.binaries)
+    }
+
+    /// Whether every node is a server of its own, see [`Builder::writers`].
+    #[must_use]
+    pub fn is_of_writers(&self) -> bool {
+        self.writers
     }
 
     /// The passwords of the roles, the same on all nodes.
@@ -154,72 +173,6 @@ impl Sandbox {
         Ok(keys)
     }
 
-    /// A ready `herdsman.yml` that watches this cluster, serves its API on `api_port` of 127.0.0.1, and lets programs that
-    /// use the library log in as `app`.
-    ///
-    /// # Errors
-    /// Never for the sandbox's own nodes; the signature leaves room.
-    pub fn config_yaml(&self, api_port: u16) -> Result<String, SandboxError> {
-        let names = self.node_names();
-        let mut text = String::from("hosts:\n");
-        for name in &names {
-            let keys = self.conninfo(name, "herdsman")?;
-            // A JSON string is a YAML string.
-            let pairs: Vec<String> = keys
-                .iter()
-                .map(|(key, value)| format!("{key}: {}", serde_json::Value::from(value.as_str())))
-                .collect();
-            text.push_str(&format!("  {name}: {{ {} }}\n", pairs.join(", ")));
-        }
-        text.push_str(&format!("host_groups: {{ cluster: [{}] }}\n", names.join(", ")));
-        text.push_str(&format!(
-            "bind: 127.0.0.1\nport: {api_port}\nwatch:\n  replication_addresses:\n"
-        ));
-        for name in &names {
-            text.push_str(&format!(
-                "    {name}: {}\n",
-                serde_json::Value::from(self.replication_addresses(name)?)
-            ));
-        }
-        // Programs that use the library log in as the application, which may make tables of its own.
-        let password = serde_json::Value::from(self.credentials.password("app")?);
-        text.push_str(&format!("route:\n  application: {{ user: app, password: {password} }}\n"));
-        Ok(text)
-    }
-
-    /// The `gateway:` section for [`Sandbox::config_yaml`]: on `port` of 127.0.0.1, with the roles of the sandbox as users,
-    /// `postgres` as admin, and `herdsman` (the program's path) to carry out switchovers.
-    ///
-    /// # Errors
-    /// Never for the sandbox's own roles; the signature leaves room.
-    pub fn gateway_yaml(&self, port: u16, herdsman: &Path) -> Result<String, SandboxError> {
-        let text = |text: &str| serde_json::Value::from(text).to_string();
-        let mut yaml = format!("gateway:\n  listen: 127.0.0.1:{port}\n  users:\n");
-        for (role, password) in self.credentials.iter() {
-            yaml.push_str(&format!("    {role}: {{ password: {} }}\n", text(password)));
-        }
-        yaml.push_str("  admins: [postgres]\n  stats_users: [herdsman]\n");
-        if self.tls {
-            let file = |name: &str| text(&self.dir().join("tls").join(name).to_string_lossy());
-            yaml.push_str(&format!(
-                "  tls: {{ cert: {}, key: {} }}\n",
-                file("server.pem"),
-                file("server.key")
-            ));
-        }
-        let program = text(&herdsman.to_string_lossy());
-        let dir = text(&self.dir().to_string_lossy());
-        yaml.push_str("  switchover:\n");
-        for (key, verb) in [
-            ("demote", "stop, \"{node}\""),
-            ("promote", "promote, \"{node}\""),
-            ("follow", "follow, \"{node}\", \"{new}\", --or-rejoin"),
-        ] {
-            yaml.push_str(&format!("    {key}: [{program}, sandbox, --dir, {dir}, {verb}]\n"));
-        }
-        Ok(yaml)
-    }
-
     /// Logs in to a node straight at its server, past every proxy: for checkers that must see the truth whatever faults
     /// are set. Gives up after 5 s.
     ///
@@ -279,6 +232,8 @@ impl Sandbox {
                 key: self.dir().join("tls/server.key"),
             }),
             upstream_port,
+            major: node.server.binaries.major,
+            writer: self.writers,
             extra: self.extra.iter().chain(once).cloned().collect(),
         };
         let replicator = format!("*:*:*:replicator:{}\n", self.credentials.password("replicator")?);

@@ -15,6 +15,10 @@ pub(crate) struct Settings {
     pub(crate) tls: Option<TlsFiles>,
     /// Where it streams from when it is a standby.
     pub(crate) upstream_port: Option<u16>,
+    /// Of the server.
+    pub(crate) major: u32,
+    /// Whether it is one of several that all take writes.
+    pub(crate) writer: bool,
     /// Settings asked for on top; they win.
     pub(crate) extra: Vec<(String, String)>,
 }
@@ -57,6 +61,15 @@ const COMMON: [(&str, &str); 24] = [
     ("password_encryption", "scram-sha-256"),
 ];
 
+/// What a writer is set to besides: room for subscriptions, should somebody compare with them.
+const WRITER: [(&str, &str); 3] = [
+    ("max_worker_processes", "24"),
+    ("max_logical_replication_workers", "16"),
+    ("max_sync_workers_per_subscription", "2"),
+];
+/// Versions from this one on bound the replication origins in use by themselves, not by the slots.
+const BOUNDS_ORIGINS: u32 = 18;
+
 impl Settings {
     /// The text of the node's `postgresql.conf`.
     pub(crate) fn server_conf(&self) -> String {
@@ -67,6 +80,14 @@ impl Settings {
         };
         for (name, value) in COMMON {
             line(name, value);
+        }
+        if self.writer {
+            for (name, value) in WRITER {
+                line(name, value);
+            }
+            if self.major >= BOUNDS_ORIGINS {
+                line("max_active_replication_origins", "20");
+            }
         }
         line("port", &self.port.to_string());
         line("cluster_name", &self.name);
@@ -123,6 +144,8 @@ mod tests {
             passfile: "/x/it's/passfile".into(),
             tls: None,
             upstream_port: None,
+            major: 15,
+            writer: false,
             extra: vec![("fsync".to_owned(), "on".to_owned())],
         }
     }
@@ -141,6 +164,15 @@ mod tests {
         let text = settings().server_conf();
         assert!(text.ends_with("fsync = 'on'\n"), "{text}");
         assert!(!text.contains("primary_conninfo"), "{text}");
+    }
+
+    #[test]
+    fn a_version_is_not_told_what_it_does_not_know() {
+        let mut settings = settings();
+        settings.writer = true;
+        assert!(!settings.server_conf().contains("max_active_replication_origins"));
+        settings.major = BOUNDS_ORIGINS;
+        assert!(settings.server_conf().contains("max_active_replication_origins = '20'\n"));
     }
 
     #[test]

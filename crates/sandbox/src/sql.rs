@@ -15,12 +15,21 @@ pub(crate) async fn connect(
     role: &str,
     credentials: &Credentials,
 ) -> Result<Client, SandboxError> {
+    connect_with(server, role, credentials.password(role)?).await
+}
+
+/// Likewise, with a password that need not be the sandbox's.
+pub(crate) async fn connect_with(
+    server: &Server,
+    role: &str,
+    password: &str,
+) -> Result<Client, SandboxError> {
     let mut config = tokio_postgres::Config::new();
     config
         .host(Ipv4Addr::LOCALHOST.to_string())
         .port(server.port.port())
         .user(role)
-        .password(credentials.password(role)?)
+        .password(password)
         .dbname("postgres")
         .application_name("herdsman-sandbox")
         .connect_timeout(LOGIN_TIMEOUT);

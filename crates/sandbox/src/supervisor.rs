@@ -5,6 +5,7 @@
 //! next command starts another one that takes them over.
 
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -35,6 +36,10 @@ pub const CONFIG_FILE: &str = "herdsman.yml";
 pub struct UpOptions {
     /// How many standbys.
     pub standbys: usize,
+    /// How many servers of their own instead of a cluster; none for a cluster.
+    pub writers: usize,
+    /// Major version of each of those; `pg_version` for all if none.
+    pub versions: Vec<u32>,
     /// Major version of PostgreSQL; the first found if none.
     pub pg_version: Option<u32>,
     /// Folder of the server binaries; searched for if none.
@@ -148,7 +153,10 @@ pub enum Answer {
 pub struct Report {
     /// Its folder.
     pub dir: PathBuf,
-    /// Version of PostgreSQL.
+    /// Whether every node is a server of its own.
+    #[serde(default)]
+    pub writers: bool,
+    /// Version of PostgreSQL; of writers every one there is.
     pub version: String,
     /// Every node.
     pub nodes: Vec<NodeStatus>,
@@ -237,6 +245,8 @@ async fn set_up(
         Begin::New(options) => {
             let mut builder = Sandbox::builder()
                 .standbys(options.standbys)
+                .writers(options.writers)
+                .versions(options.versions)
                 .tls(options.tls)
                 .dir(dir)
                 .on_progress(move |step| tell(&Event::Progress(step.to_owned())));
@@ -278,8 +288,10 @@ fn write_files(sandbox: &Sandbox) -> Result<(), SandboxError> {
     let gateway = HeldPort::take().map_err(SandboxError::system("get a free port"))?;
     // It is us who are the supervisor.
     let program = std::env::current_exe().map_err(SandboxError::system("find this program"))?;
-    let config =
-        sandbox.config_yaml(api.port())? + &sandbox.gateway_yaml(gateway.port(), &program)?;
+    let mut config = sandbox.config_yaml(api.port())?;
+    if !sandbox.is_of_writers() {
+        config += &sandbox.gateway_yaml(gateway.port(), &program)?;
+    }
     account::write_private(&sandbox.dir().join(CONFIG_FILE), config.as_bytes())
 }
 
@@ -355,9 +367,12 @@ async fn obey(sandbox: &Sandbox, request: Request) -> Result<Answer, SandboxErro
 
 async fn report(sandbox: &Sandbox) -> Report {
     let dir = sandbox.dir().to_path_buf();
+    let nodes = sandbox.status().await;
+    let versions: BTreeSet<&str> = nodes.iter().map(|node| node.version.as_str()).collect();
     Report {
-        version: sandbox.binaries().version.clone(),
-        nodes: sandbox.status().await,
+        writers: sandbox.is_of_writers(),
+        version: versions.into_iter().collect::<Vec<_>>().join(", "),
+        nodes,
         faults: sandbox.faults(),
         credentials_file: dir.join(CREDENTIALS_FILE),
         config_file: dir.join(CONFIG_FILE),

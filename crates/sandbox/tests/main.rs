@@ -5,3 +5,4 @@ mod abandoned;
 mod cluster;
 mod kafka;
 mod proxies;
+mod writers;

@@ -1,7 +1,7 @@
 //! Setting a cluster up.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
     fmt,
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -13,7 +13,7 @@ use futures_util::future::try_join_all;
 
 use super::{Node, Sandbox};
 use crate::{
-    Credentials, FaultProxy, SandboxError,
+    Credentials, FaultProxy, PgBinaries, SandboxError,
     account::{self, Account},
     folder::Folder,
     ports::HeldPort,
@@ -22,7 +22,7 @@ use crate::{
     tls::Certificates,
 };
 
-/// Nodes of one sandbox at most: each takes a walsender and a slot on the primary, which has 20 of either.
+/// Nodes of one sandbox at most: each takes a walsender and a slot on every node it streams from, which has 20 of either.
 const MAX_NODES: usize = 9;
 /// A cold start on a loaded machine; a healthy one takes about a second per step.
 const DEFAULT_DEADLINE: Duration = Duration::from_secs(60);
@@ -33,7 +33,9 @@ type Progress = Arc<dyn Fn(&str) + Send + Sync>;
 #[derive(Clone)]
 pub struct Builder {
     standbys: usize,
+    writers: usize,
     major: Option<u32>,
+    majors: Vec<u32>,
     pg_bin: Option<PathBuf>,
     dir: Option<PathBuf>,
     tls: bool,
@@ -46,7 +48,9 @@ impl Default for Builder {
     fn default() -> Self {
         Self {
             standbys: 0,
+            writers: 0,
             major: None,
+            majors: Vec::new(),
             pg_bin: None,
             dir: None,
             tls: false,
@@ -62,6 +66,21 @@ impl Builder {
     #[must_use]
     pub fn standbys(mut self, count: usize) -> Self {
         self.standbys = count;
+        self
+    }
+
+    /// No cluster but so many servers of their own, each with a system identifier of its own and nobody's standby: what a
+    /// mesh is made of. They have the role `mesh` besides.
+    #[must_use]
+    pub fn writers(mut self, count: usize) -> Self {
+        self.writers = count;
+        self
+    }
+
+    /// The major version of each writer, `n1`'s first; as many writers as versions unless told.
+    #[must_use]
+    pub fn versions(mut self, majors: impl IntoIterator<Item = u32>) -> Self {
+        self.majors = majors.into_iter().collect();
         self
     }
 
@@ -120,34 +139,21 @@ impl Builder {
     /// # Errors
     /// No binaries, no folder, a server that does not come up, or a wrong setting.
     pub async fn start(self) -> Result<Sandbox, SandboxError> {
-        if self.standbys >= MAX_NODES {
-            return Err(SandboxError::not_now(
-                "sandbox",
-                format!("has at most {} standbys, {} were asked for", MAX_NODES - 1, self.standbys),
-            ));
-        }
         check_settings(&self.extra)?;
-        let binaries = Arc::new(match &self.pg_bin {
-            Some(folder) => postgres::find_in(folder, self.major)?,
-            None => postgres::find(self.major)?,
-        });
-        (self.progress)(&format!(
-            "PostgreSQL {} from {}",
-            binaries.version,
-            binaries.bin_dir.display()
-        ));
+        let binaries = self.binaries()?;
+        let first = binaries.first().cloned().ok_or_else(|| refused("needs a node".to_owned()))?;
+        let mut told = BTreeSet::new();
+        for found in binaries.iter().filter(|found| told.insert(found.bin_dir.clone())) {
+            let (version, folder) = (&found.version, found.bin_dir.display());
+            (self.progress)(&format!("PostgreSQL {version} from {folder}"));
+        }
         let account = Account::choose()?;
         let folder = Folder::create(self.dir.as_deref(), account)?;
         let mut nodes = Vec::new();
-        for number in 1..=self.standbys + 1 {
+        for (place, binaries) in binaries.into_iter().enumerate() {
             let port = HeldPort::take().map_err(SandboxError::system("get a free port"))?;
-            let server = Server::new(
-                format!("n{number}"),
-                folder.path(),
-                port,
-                account,
-                Arc::clone(&binaries),
-            );
+            let server =
+                Server::new(format!("n{}", place + 1), folder.path(), port, account, binaries);
             nodes.push(Node::new(server, 0).await?);
         }
         let links = links(&nodes, &BTreeMap::new()).await?;
@@ -156,23 +162,81 @@ impl Builder {
             links,
             folder,
             account,
-            binaries,
-            credentials: Credentials::random()?,
+            binaries: first,
+            writers: self.is_of_writers(),
+            credentials: Credentials::random(self.is_of_writers())?,
             tls: self.tls,
             extra: self.extra,
             deadline: self.deadline,
         };
         sandbox.prepare_folders()?;
-        sandbox.bring_up(&self.progress).await?;
+        if sandbox.writers {
+            sandbox.bring_up_writers(&self.progress).await?;
+        } else {
+            sandbox.bring_up(&self.progress).await?;
+        }
         Ok(sandbox)
     }
+
+    fn is_of_writers(&self) -> bool {
+        self.writers > 0 || !self.majors.is_empty()
+    }
+
+    /// Those of each node.
+    fn binaries(&self) -> Result<Vec<Arc<PgBinaries>>, SandboxError> {
+        let count = match (self.writers, self.majors.len()) {
+            (0, 0) => self.standbys + 1,
+            _ if self.standbys > 0 => {
+                return Err(refused("of writers has no standbys".to_owned()));
+            }
+            (0, versions) => versions,
+            (writers, versions) if versions == 0 || versions == writers => writers,
+            (writers, versions) => {
+                return Err(refused(format!(
+                    "of {writers} writers needs as many versions, {versions} were named"
+                )));
+            }
+        };
+        if count > MAX_NODES {
+            let (kind, most, asked) = if self.is_of_writers() {
+                ("writers", MAX_NODES, count)
+            } else {
+                ("standbys", MAX_NODES - 1, self.standbys)
+            };
+            return Err(refused(format!("has at most {most} {kind}, {asked} were asked for")));
+        }
+        let find = |major: Option<u32>| match &self.pg_bin {
+            Some(folder) => postgres::find_in(folder, major),
+            None => postgres::find(major),
+        };
+        if self.majors.is_empty() {
+            let common = Arc::new(find(self.major)?);
+            return Ok(vec![common; count]);
+        }
+        let mut found = BTreeMap::new();
+        let mut all = Vec::new();
+        for major in &self.majors {
+            let binaries = match found.entry(*major) {
+                Entry::Occupied(known) => Arc::clone(known.get()),
+                Entry::Vacant(new) => Arc::clone(new.insert(Arc::new(find(Some(*major))?))),
+            };
+            all.push(binaries);
+        }
+        Ok(all)
+    }
+}
+
+fn refused(reason: String) -> SandboxError {
+    SandboxError::not_now("sandbox", reason)
 }
 
 impl fmt::Debug for Builder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Builder")
             .field("standbys", &self.standbys)
+            .field("writers", &self.writers)
             .field("major", &self.major)
+            .field("majors", &self.majors)
             .field("pg_bin", &self.pg_bin)
             .field("dir", &self.dir)
             .field("tls", &self.tls)
@@ -263,5 +327,17 @@ impl Sandbox {
             Ok::<(), SandboxError>(())
         });
         try_join_all(standbys).await.map(|_| ())
+    }
+
+    async fn bring_up_writers(&self, progress: &Progress) -> Result<(), SandboxError> {
+        let writers = (0..self.nodes.len()).map(|index| async move {
+            let server = &self.at(index)?.server;
+            let (name, version) = (&server.name, &server.binaries.version);
+            progress(&format!("{name}: creating a server of version {version}"));
+            self.create_cluster(index).await?;
+            progress(&format!("{name}: takes writes"));
+            Ok::<(), SandboxError>(())
+        });
+        try_join_all(writers).await.map(|_| ())
     }
 }

@@ -15,8 +15,9 @@ impl Sandbox {
     /// As [`Sandbox::partition`], with another fault than a silent one, [`Fault::Cut`] for instance.
     ///
     /// # Errors
-    /// There is no such node, or both are the same.
+    /// There is no such node, both are the same, or they are writers, which know nothing of each other.
     pub fn partition_by(&self, one: &str, other: &str, fault: Fault) -> Result<(), SandboxError> {
+        self.only_in_a_cluster("nothing goes from one to another; cut one off from everybody")?;
         self.link(one, other)?.set(fault);
         self.link(other, one)?.set(fault);
         Ok(())

@@ -97,6 +97,7 @@ impl Sandbox {
     /// # Errors
     /// No such node, it is down, is a primary already, or does not leave recovery in time.
     pub async fn promote(&self, node: &str) -> Result<(), SandboxError> {
+        self.only_in_a_cluster("nobody is promoted")?;
         let index = self.index(node)?;
         let node = self.at(index)?;
         let _busy = node.busy.lock().await;
@@ -120,6 +121,7 @@ impl Sandbox {
     /// # Errors
     /// No such node, it is no running standby, or the other one is down.
     pub async fn follow(&self, node: &str, upstream: &str) -> Result<(), SandboxError> {
+        self.only_in_a_cluster("nobody follows another")?;
         let (index, upstream) = (self.index(node)?, self.index(upstream)?);
         let node = self.at(index)?;
         let _busy = node.busy.lock().await;
@@ -155,6 +157,7 @@ impl Sandbox {
     /// # Errors
     /// No such node, it is the only primary, or the copy does not come up.
     pub async fn clone_promoted(&self, node: &str) -> Result<(), SandboxError> {
+        self.only_in_a_cluster("there is no primary to clone")?;
         let index = self.index(node)?;
         let source = self.primary_but(index).await?;
         let node = self.at(index)?;
@@ -178,6 +181,10 @@ impl Sandbox {
 
     /// Starts a server and waits until it lets clients in.
     pub(super) async fn start_server(&self, node: &Node) -> Result<(), SandboxError> {
+        self.start_and_enter(node, self.credentials.password("postgres")?).await.map(drop)
+    }
+
+    async fn start_and_enter(&self, node: &Node, password: &str) -> Result<Client, SandboxError> {
         node.server.spawn().await?;
         let deadline = Instant::now() + self.deadline;
         loop {
@@ -187,8 +194,8 @@ impl Sandbox {
                     log: node.server.log_end(),
                 });
             }
-            let refusal = match self.superuser(node).await {
-                Ok(_) => return Ok(()),
+            let refusal = match sql::connect_with(&node.server, "postgres", password).await {
+                Ok(client) => return Ok(client),
                 Err(error) => error.one_line(),
             };
             self.still_time(
@@ -204,10 +211,9 @@ impl Sandbox {
     /// A new cluster with all roles, running as a primary.
     pub(super) async fn create_cluster(&self, index: usize) -> Result<(), SandboxError> {
         let node = self.at(index)?;
-        copying::initdb(&node.server, &self.credentials, self.deadline).await?;
+        let password = copying::create(&node.server, &self.credentials, self.deadline).await?;
         self.configure(index, None, &[])?;
-        self.start_server(node).await?;
-        let client = self.superuser(node).await?;
+        let client = self.start_and_enter(node, &password).await?;
         self.credentials.create_roles(&node.server.name, &client).await
     }
 
@@ -265,6 +271,15 @@ impl Sandbox {
     ) -> Result<bool, SandboxError> {
         let query = client.query_one("SELECT pg_is_in_recovery()", &[]);
         Ok(sql::within(&node.server, "its role is unknown", self.deadline, query).await?.get(0))
+    }
+
+    /// Refuses what makes no sense where every node is a server of its own.
+    pub(super) fn only_in_a_cluster(&self, why_not: &str) -> Result<(), SandboxError> {
+        if self.writers {
+            let reason = format!("is of writers, each a server of its own: {why_not}");
+            return Err(SandboxError::not_now("sandbox", reason));
+        }
+        Ok(())
     }
 
     pub(super) fn still_time(

@@ -29,6 +29,9 @@ pub enum Role {
 pub struct NodeStatus {
     /// Its name.
     pub name: String,
+    /// Version of its server, such as "15.20".
+    #[serde(default)]
+    pub version: String,
     /// What its processes do.
     pub state: ProcessState,
     /// What the server says it is, when it answers.
@@ -119,6 +122,7 @@ impl Sandbox {
 
     /// The primary, other than this node.
     pub(super) async fn primary_but(&self, index: usize) -> Result<usize, SandboxError> {
+        self.only_in_a_cluster("there is no one primary")?;
         let asked =
             join_all(self.nodes.iter().enumerate().filter(|(other, _)| *other != index).map(
                 async |(other, node)| match self.identity(node).await {
@@ -208,6 +212,7 @@ impl Sandbox {
         let identity = self.identity(node).await;
         NodeStatus {
             name: node.server.name.clone(),
+            version: node.server.binaries.version.clone(),
             state: node.server.state(),
             role: identity.map(|(role, _)| role),
             timeline: identity.map(|(_, timeline)| timeline),

@@ -72,6 +72,7 @@ impl Sandbox {
         upstream: usize,
         by: RejoinBy,
     ) -> Result<Rejoined, SandboxError> {
+        self.only_in_a_cluster("nobody is rejoined to another")?;
         let node = self.at(index)?;
         if index == upstream {
             return Err(SandboxError::not_now(&node.server.name, "cannot follow itself"));

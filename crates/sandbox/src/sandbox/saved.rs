@@ -18,6 +18,8 @@ use crate::{
 const STATE_FILE: &str = "state.json";
 /// Raised when an older program could not read what a newer one writes.
 const FORMAT: u32 = 1;
+/// That of writers, whom a program that knows only clusters would take for one.
+const WRITERS_FORMAT: u32 = 2;
 
 #[derive(Serialize, Deserialize)]
 struct Saved {
@@ -34,6 +36,9 @@ struct Saved {
 #[derive(Serialize, Deserialize)]
 struct SavedNode {
     name: String,
+    /// Of a writer: its own server binaries.
+    #[serde(default)]
+    pg_bin: Option<std::path::PathBuf>,
     server_port: u16,
     client_port: u16,
     follows: Option<usize>,
@@ -52,6 +57,7 @@ impl Sandbox {
     pub(crate) fn save(&self) -> Result<(), SandboxError> {
         let nodes = self.nodes.iter().map(|node| SavedNode {
             name: node.server.name.clone(),
+            pg_bin: self.writers.then(|| node.server.binaries.bin_dir.clone()),
             server_port: node.server.port.port(),
             client_port: node.clients.port(),
             follows: node.follows(),
@@ -63,7 +69,7 @@ impl Sandbox {
             port: proxy.port(),
         });
         let saved = Saved {
-            format: FORMAT,
+            format: if self.writers { WRITERS_FORMAT } else { FORMAT },
             pg_bin: self.binaries.bin_dir.clone(),
             tls: self.tls,
             extra: self.extra.clone(),
@@ -88,13 +94,11 @@ impl Sandbox {
         let mut nodes = Vec::new();
         for saved in &saved.nodes {
             let port = HeldPort::retake(saved.server_port);
-            let server = Server::new(
-                saved.name.clone(),
-                folder.path(),
-                port,
-                account,
-                Arc::clone(&binaries),
-            );
+            let binaries = match &saved.pg_bin {
+                Some(folder) => Arc::new(postgres::find_in(folder, None)?),
+                None => Arc::clone(&binaries),
+            };
+            let server = Server::new(saved.name.clone(), folder.path(), port, account, binaries);
             server.adopt();
             server.remember_orphans(&saved.orphans);
             nodes.push(Node::new(server, saved.client_port).await?);
@@ -112,6 +116,7 @@ impl Sandbox {
             folder,
             account,
             binaries,
+            writers: saved.format == WRITERS_FORMAT,
             credentials: saved.credentials,
             tls: saved.tls,
             extra: saved.extra,
@@ -148,7 +153,7 @@ fn read(dir: &Path) -> Result<Saved, SandboxError> {
         Err(error) => return Err(SandboxError::file("read", &path)(error)),
     };
     match serde_json::from_slice::<Saved>(&text) {
-        Ok(saved) if saved.format == FORMAT => Ok(saved),
+        Ok(saved) if [FORMAT, WRITERS_FORMAT].contains(&saved.format) => Ok(saved),
         Ok(_) => Err(broken("holds a sandbox of another version of this program")),
         Err(_) => Err(broken("holds a state file that cannot be read")),
     }

@@ -31,10 +31,12 @@
 mod groups;
 mod hosts;
 mod locate;
+mod login;
 mod password;
 mod places;
 mod problem;
 mod reading;
+mod secret;
 mod watch;
 mod yaml;
 
@@ -44,9 +46,11 @@ use herdsman_node::NodeName;
 
 pub use hosts::Host;
 pub use locate::{ConfigError, File, SEARCHED, VARIABLES};
+pub use login::LoginConfig;
 pub use places::At;
 pub use problem::{Problem, quoted};
 pub use reading::{Depth, Reading};
+pub use secret::Secret;
 pub use yaml::{and, any_of};
 
 /// Named subsets of the nodes.

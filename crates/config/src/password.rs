@@ -15,6 +15,9 @@ const PASSWORD_SOURCES: [&str; 4] = ["password", "b64password", "password_file",
 /// Longest password taken from a file.
 const MAX_PASSWORD: usize = 4096;
 
+/// Fewer signs can be tried out.
+const SHORTEST_TOKEN: usize = 8;
+
 /// A key about the password is wrong.
 pub(crate) struct Wrong {
     pub(crate) key: String,
@@ -68,19 +71,44 @@ pub(crate) fn take(
     };
     let value = match key {
         "password_file" | "password_env" if depth == Depth::Outline => return Ok(None),
-        "password_file" => first_line(Path::new(&value)).map_err(|e| wrong(key, &e))?,
-        "password_env" => std::env::var(&value).map_err(|_| {
-            wrong(
-                key,
-                &format!(
-                    "the variable {} is not set, expected it to hold the password",
-                    quoted(&value)
-                ),
-            )
-        })?,
+        "password_file" => first_line(Path::new(&value), "password").map_err(|e| wrong(key, &e))?,
+        "password_env" => variable(&value, "password").map_err(|e| wrong(key, &e))?,
         _ => value,
     };
     if encoded { decoded(&value).map(Some).map_err(|e| wrong(key, e)) } else { Ok(Some(value)) }
+}
+
+/// The token that one of the keys `token`, `token_file` and `token_env` gives.
+pub(crate) fn token(given: &[(&str, String)], depth: Depth) -> Result<Option<String>, Wrong> {
+    let (key, value) = match given {
+        [] => return Ok(None),
+        [one] => one,
+        [(first, _), (second, _), ..] => {
+            let message =
+                format!("the token is given twice, expected either `{first}` or `{second}`");
+            return Err(wrong(second, &message));
+        }
+    };
+    let token = match *key {
+        "token_file" | "token_env" if depth == Depth::Outline => return Ok(None),
+        "token_file" => first_line(Path::new(value), "token").map_err(|e| wrong(key, &e))?,
+        "token_env" => variable(value, "token").map_err(|e| wrong(key, &e))?,
+        _ => value.clone(),
+    };
+    // It travels in a header.
+    if token.len() < SHORTEST_TOKEN || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        let message = format!(
+            "this is no token, expected {SHORTEST_TOKEN} or more letters, digits and signs without blanks"
+        );
+        return Err(wrong(key, &message));
+    }
+    Ok(Some(token))
+}
+
+fn variable(name: &str, what: &str) -> Result<String, String> {
+    std::env::var(name).map_err(|_| {
+        format!("the variable {} is not set, expected it to hold the {what}", quoted(name))
+    })
 }
 
 fn decoded(value: &str) -> Result<String, &'static str> {
@@ -95,7 +123,7 @@ fn decoded(value: &str) -> Result<String, &'static str> {
     Ok(text.trim_end_matches(['\r', '\n']).to_owned())
 }
 
-fn first_line(path: &Path) -> Result<String, String> {
+fn first_line(path: &Path, what: &str) -> Result<String, String> {
     use std::io::Read;
     let mut bytes = Vec::new();
     std::fs::File::open(path)
@@ -105,14 +133,14 @@ fn first_line(path: &Path) -> Result<String, String> {
         })?;
     let text = String::from_utf8(bytes).map_err(|_| {
         format!(
-            "the file {} is not UTF-8 text, expected a password",
+            "the file {} is not UTF-8 text, expected a {what}",
             quoted(&path.display().to_string())
         )
     })?;
     let line = text.lines().next().unwrap_or_default();
     if line.is_empty() || line.len() > MAX_PASSWORD {
         return Err(format!(
-            "the first line of {} is empty or too long, expected a password",
+            "the first line of {} is empty or too long, expected a {what}",
             quoted(&path.display().to_string())
         ));
     }

@@ -170,9 +170,10 @@ fn is_secret(path: &[String]) -> bool {
     match path.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         // A connection string may hold a password anywhere.
         ["hosts", _] | ["route", "application"] => true,
-        ["hosts", _, key] | ["route", "application", key] | ["stream", "login", key] => {
-            looks_secret(key)
-        }
+        ["hosts", _, key]
+        | ["route", "application", key]
+        | ["stream" | "mesh", "login", key]
+        | ["mesh", "control", key] => looks_secret(key),
         // A sink's settings: whatever looks like a secret is one, at any depth; URLs and commands may hold one.
         ["stream", "sinks", _, _, keys @ ..] => keys.iter().any(|key| may_hold_secret(key)),
         ["ssl", ..] => true,
@@ -181,8 +182,16 @@ fn is_secret(path: &[String]) -> bool {
 }
 
 /// Keys that name the place of a secret; they show nothing themselves.
-const PLACES: [&str; 6] =
-    ["password_file", "password_env", "password_encoding", "passfile", "secret_file", "secret_env"];
+const PLACES: [&str; 8] = [
+    "password_file",
+    "password_env",
+    "password_encoding",
+    "passfile",
+    "secret_file",
+    "secret_env",
+    "token_file",
+    "token_env",
+];
 
 /// Keys of sinks whose values may hold a secret among other things.
 fn may_hold_secret(key: &str) -> bool {

@@ -33,7 +33,7 @@ pub struct Reading<'a> {
 }
 
 /// Every key at the top level, whoever reads it: a program takes what it needs, and a typing error is one everywhere.
-const KEYS: [&str; 14] = [
+const KEYS: [&str; 15] = [
     "hosts",
     "groups",
     "host_groups",
@@ -48,6 +48,7 @@ const KEYS: [&str; 14] = [
     "route",
     "stream",
     "gateway",
+    "mesh",
 ];
 
 impl<'a> Reading<'a> {
@@ -150,6 +151,19 @@ impl<'a> Reading<'a> {
             Err(wrong) => {
                 let key = format!("{prefix}{}", wrong.key);
                 let path = [path, &[key.as_str()]].concat();
+                self.problem_at(&path, format!("`{}`: {}", path.join("."), wrong.message));
+                None
+            }
+        }
+    }
+
+    /// The token that the keys at `path` give: `token`, `token_file` (its first line) or `token_env`. `None` where they
+    /// give none, or have a problem.
+    pub fn token(&mut self, path: &[&str], given: &[(&str, String)]) -> Option<String> {
+        match password::token(given, self.depth) {
+            Ok(token) => token,
+            Err(wrong) => {
+                let path = [path, &[wrong.key.as_str()]].concat();
                 self.problem_at(&path, format!("`{}`: {}", path.join("."), wrong.message));
                 None
             }

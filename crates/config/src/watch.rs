@@ -1,14 +1,34 @@
 //! The `watch:` section, and what it must have in common with the hosts.
 
+use std::collections::BTreeSet;
+
+use herdsman_node::NodeName;
 use herdsman_watch::WatchConfig;
+use serde::Deserialize;
 
 use crate::problem::quoted;
 use crate::reading::Reading;
 
+/// What watching takes from the `mesh:` section, whoever reads the rest of it.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Members {
+    nodes: BTreeSet<NodeName>,
+}
+
 impl Reading<'_> {
     /// The `watch:` section: every program that watches by itself reads it the same way.
     pub fn watch(&mut self) -> WatchConfig {
-        let watch = self.section::<WatchConfig>("watch").unwrap_or_default();
+        let mut watch = self.section::<WatchConfig>("watch").unwrap_or_default();
+        watch.mesh = self.section::<Members>("mesh").unwrap_or_default().nodes;
+        for key in ["pin", "authority"] {
+            if !watch.mesh.is_empty() && self.has(&["watch", key]) {
+                let message = format!(
+                    "`watch.{key}` names a primary, but the nodes of `mesh` are each one of their own, expected one of the two"
+                );
+                self.problem_at(&["watch", key], message);
+            }
+        }
         if let Some(pin) = &watch.pin {
             self.expect_host(&["watch", "pin", "node"], pin.node.as_str());
         }

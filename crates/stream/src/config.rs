@@ -2,19 +2,18 @@
 
 mod check;
 mod koyo;
-mod login;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use herdsman_config::LoginConfig;
 use herdsman_node::{NodeName, units};
 pub use herdsman_wal::json::Shape;
 use herdsman_wal::{PublicationName, SlotName};
 use serde::{Deserialize, Deserializer};
 
 pub use koyo::Koyo;
-pub use login::LoginConfig;
 
 use crate::sinks::SinkConfig;
 

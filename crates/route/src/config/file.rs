@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use herdsman_config::{ConfigError, Depth, File, Groups, Host, Problem, Reading};
-use herdsman_node::{Conninfo, NodeName, Tls};
+use herdsman_config::{ConfigError, Depth, File, Groups, Host, LoginConfig, Problem, Reading};
+use herdsman_node::{Conninfo, NodeName};
 use herdsman_watch::WatchConfig;
 
 use super::{Application, Mode, RouteConfig, Secret};
@@ -109,30 +109,22 @@ impl RouteConfig {
 impl Application {
     /// Looks up where the password is, so that `password` holds it afterwards, and tries the certificate.
     fn resolve(&mut self, reading: &mut Reading<'_>, hosts: &BTreeMap<NodeName, Host>) {
-        let path = ["route", "application"];
-        let file = self.password_file.take().map(|file| file.display().to_string());
-        let keys = [
-            ("password", self.password.take().map(|secret| secret.expose().to_owned())),
-            ("b64password", self.b64password.take().map(|secret| secret.expose().to_owned())),
-            ("password_file", file),
-            ("password_env", self.password_env.take()),
-            ("password_encoding", self.password_encoding.take()),
-        ];
-        let given = keys.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?)));
-        self.password = reading.password(&path, &mut given.collect()).map(Secret::from);
-
-        let certified = self.sslcert.is_some() || self.sslkey.is_some();
-        if certified && reading.depth() == Depth::Full {
-            let problem =
-                hosts.values().find_map(|host| Tls::new(&self.login(&host.conninfo)).err());
-            if let Some(problem) = problem {
-                let key = if self.sslcert.is_some() { "sslcert" } else { "sslkey" };
-                reading.problem_at(
-                    &[path[0], path[1], key],
-                    format!("`route.application`: {problem}"),
-                );
-            }
-        }
+        let given = |secret: Option<Secret>| {
+            secret.map(|secret| herdsman_config::Secret::from(secret.expose().to_owned()))
+        };
+        let mut login = LoginConfig {
+            user: self.user.clone(),
+            dbname: self.dbname.clone(),
+            sslcert: self.sslcert.clone(),
+            sslkey: self.sslkey.clone(),
+            password: given(self.password.take()),
+            b64password: given(self.b64password.take()),
+            password_file: self.password_file.take(),
+            password_env: self.password_env.take(),
+            password_encoding: self.password_encoding.take(),
+        };
+        login.resolve(reading, &["route", "application"], hosts);
+        self.password = login.password.map(|secret| Secret::from(secret.expose().to_owned()));
     }
 }
 

@@ -14,7 +14,7 @@ impl StreamConfig {
     pub fn read(reading: &mut Reading<'_>, hosts: &BTreeMap<NodeName, Host>, koyo: &Koyo) -> Self {
         let mut config = reading.section::<Self>("stream").unwrap_or_default();
         config.fill_in(reading, koyo);
-        config.login.resolve(reading, hosts);
+        config.login.resolve(reading, &["stream", "login"], hosts);
         if let Some(node) = &config.node {
             reading.expect_host(&["stream", "node"], node.as_str());
         }

@@ -1,14 +1,9 @@
-//! Values that are never shown.
+//! Where a value that is never shown comes from.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use secrecy::{ExposeSecret, SecretString};
-use serde::{Deserialize, Deserializer};
-
-/// A value that is never printed.
-#[derive(Clone)]
-pub struct Secret(SecretString);
+pub use herdsman_config::Secret;
 
 /// Where a secret comes from; at most one of these is given.
 #[derive(Clone, Debug, Default)]
@@ -20,40 +15,6 @@ pub(crate) struct Sources<'a> {
 
 /// Longest secret taken from a file.
 const LONGEST: u64 = 4096;
-
-impl Secret {
-    /// The value itself.
-    #[must_use]
-    pub fn expose(&self) -> &str {
-        self.0.expose_secret()
-    }
-}
-
-impl From<String> for Secret {
-    fn from(value: String) -> Self {
-        Self(value.into())
-    }
-}
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("***")
-    }
-}
-
-impl PartialEq for Secret {
-    fn eq(&self, other: &Self) -> bool {
-        self.expose() == other.expose()
-    }
-}
-
-impl Eq for Secret {}
-
-impl<'de> Deserialize<'de> for Secret {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer).map(Self::from)
-    }
-}
 
 impl Sources<'_> {
     /// Takes the secret from where it is, now.

@@ -1,24 +1,25 @@
-//! Who the stream logs in as: reading the log takes a role that may replicate, and the database that is read.
+//! What a verb logs in with, where that is not what `hosts` says, which is the monitoring user.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use herdsman_config::{Depth, Host, Reading};
 use herdsman_node::{Conninfo, NodeName, Tls};
 use secrecy::SecretString;
 use serde::Deserialize;
 
-use crate::sinks::Secret;
+use crate::hosts::Host;
+use crate::reading::{Depth, Reading};
+use crate::secret::Secret;
 
-/// What the stream logs in with, where it differs from what `hosts` says, which is the monitoring user.
+/// What a verb logs in with, where it differs from what `hosts` says, which is the monitoring user.
 ///
 /// Printing it never shows the password.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LoginConfig {
-    /// Role to log in as; it needs the attribute `REPLICATION`. The node's when left out.
+    /// Role to log in as; to read the log it needs the attribute `REPLICATION`. The node's when left out.
     pub user: Option<String>,
-    /// The database to read. The node's when left out.
+    /// The database. The node's when left out.
     pub dbname: Option<String>,
     /// File with the client certificate. The node's when left out.
     pub sslcert: Option<PathBuf>,
@@ -37,8 +38,8 @@ pub struct LoginConfig {
 }
 
 impl LoginConfig {
-    /// How the stream reaches a node. Of the keys about passwords only `password` counts; reading a file puts there
-    /// what the others lead to.
+    /// How a node is reached with it. Of the keys about passwords only `password` counts; [`LoginConfig::resolve`] puts
+    /// there what the others lead to.
     #[must_use]
     pub fn apply(&self, node: &Conninfo) -> Conninfo {
         let password = self.password.as_ref().map(|secret| SecretString::from(secret.expose()));
@@ -48,9 +49,14 @@ impl LoginConfig {
         login
     }
 
-    /// Looks up where the password is, so that `password` holds it afterwards, and tries the certificate.
-    pub(super) fn resolve(&mut self, reading: &mut Reading<'_>, hosts: &BTreeMap<NodeName, Host>) {
-        let path = ["stream", "login"];
+    /// Looks up where the password is, so that `password` holds it afterwards, and tries the certificate. `path` is where
+    /// this stands in the file; what is wrong is noted in `reading`.
+    pub fn resolve(
+        &mut self,
+        reading: &mut Reading<'_>,
+        path: &[&str],
+        hosts: &BTreeMap<NodeName, Host>,
+    ) {
         let file = self.password_file.take().map(|file| file.display().to_string());
         let keys = [
             ("password", self.password.take().map(|secret| secret.expose().to_owned())),
@@ -60,7 +66,7 @@ impl LoginConfig {
             ("password_encoding", self.password_encoding.take()),
         ];
         let given = keys.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?)));
-        self.password = reading.password(&path, &mut given.collect()).map(Secret::from);
+        self.password = reading.password(path, &mut given.collect()).map(Secret::from);
 
         let certified = self.sslcert.is_some() || self.sslkey.is_some();
         if certified && reading.depth() == Depth::Full {
@@ -68,8 +74,8 @@ impl LoginConfig {
                 hosts.values().find_map(|host| Tls::new(&self.apply(&host.conninfo)).err());
             if let Some(problem) = problem {
                 let key = if self.sslcert.is_some() { "sslcert" } else { "sslkey" };
-                let message = format!("`stream.login`: {problem}");
-                reading.problem_at(&[path[0], path[1], key], message);
+                let message = format!("`{}`: {problem}", path.join("."));
+                reading.problem_at(&[path, &[key]].concat(), message);
             }
         }
     }

@@ -8,6 +8,7 @@ mod socket;
 mod worker;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -97,6 +98,24 @@ struct Fixed {
     workers: usize,
 }
 
+/// Reads what a gateway has counted. Cheap to clone.
+#[derive(Clone)]
+pub struct Statistics(Arc<Shared>);
+
+impl Statistics {
+    /// Everything, at this moment.
+    #[must_use]
+    pub fn read(&self) -> GatewayStatistics {
+        crate::admin::statistics(&self.0)
+    }
+}
+
+impl fmt::Debug for Statistics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Statistics").finish_non_exhaustive()
+    }
+}
+
 impl Gateway {
     /// Listens on every address, without serving anybody yet.
     ///
@@ -176,6 +195,12 @@ impl Gateway {
     #[must_use]
     pub fn statistics(&self) -> GatewayStatistics {
         crate::admin::statistics(&self.shared)
+    }
+
+    /// Where [`Gateway::statistics`] can be read from elsewhere, for as long as anybody wants.
+    #[must_use]
+    pub fn statistics_reader(&self) -> Statistics {
+        Statistics(Arc::clone(&self.shared))
     }
 
     /// Where administrators ask for the configuration to be read again (`RELOAD` in the admin database). Whoever runs the

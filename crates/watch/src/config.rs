@@ -1,6 +1,6 @@
 //! The `watch:` and `availability:` sections of the configuration.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
@@ -66,6 +66,9 @@ pub struct WatchConfig {
     pub replication_addresses: BTreeMap<NodeName, Vec<String>>,
     /// File that keeps fences and the last primary over a restart. Default: none.
     pub state_file: Option<PathBuf>,
+    /// The members of a mesh (`mesh.nodes`, no key of this section): each is a primary of its own, and watched as such.
+    #[serde(skip)]
+    pub mesh: BTreeSet<NodeName>,
 }
 
 /// What is done when two nodes claim to be primary.
@@ -210,6 +213,7 @@ impl Default for WatchConfig {
             authority: None,
             replication_addresses: BTreeMap::new(),
             state_file: None,
+            mesh: BTreeSet::new(),
         }
     }
 }

@@ -37,6 +37,9 @@ use crate::config::WatchConfig;
 use crate::evidence::{Evidence, Sighting};
 use crate::topology::{Heartbeat, Proof, Topology, Verdict, Why};
 
+/// The verdict of a mesh, in words.
+const MESH: &str = "the members take writes each on their own, and none of them is the primary";
+
 /// Turns sightings into topologies.
 #[derive(Debug)]
 pub(crate) struct Judge {
@@ -225,6 +228,10 @@ impl Judge {
     }
 
     fn judge_nodes(&mut self, nodes: &BTreeMap<NodeName, NodeState>, now: Moment) -> Topology {
+        if !self.config.mesh.is_empty() {
+            let verdict = Verdict::None { why: Why::Mesh, reason: MESH.to_owned() };
+            return self.topology(nodes, now, verdict, &BTreeMap::new(), None);
+        }
         let lease = self.lease();
         let answering: Live<'_> =
             nodes.iter().filter_map(|(n, s)| Some((n, &**s.live(now, lease)?))).collect();

@@ -103,6 +103,8 @@ pub enum Why {
     UnknownCluster,
     /// The operator's pin or the outside authority names a node that cannot be it now.
     Overruled,
+    /// The members of a mesh take writes each on their own: there is no one primary to be found.
+    Mesh,
 }
 
 /// One node in the topology.
@@ -118,6 +120,9 @@ pub struct NodeView {
     pub fenced: bool,
     /// Whether it belongs to another cluster.
     pub foreign: bool,
+    /// Whether it is a member of a mesh: a primary of its own, with nothing to prove.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub member: bool,
     /// Its system identifier, when last heard.
     pub system_id: Option<SystemId>,
     /// The timeline it writes or follows, when last heard.
@@ -179,6 +184,7 @@ impl Default for NodeView {
             reasons: Vec::new(),
             fenced: false,
             foreign: false,
+            member: false,
             system_id: None,
             timeline: None,
             lsn: None,
@@ -201,6 +207,12 @@ impl Topology {
             Verdict::Primary { node, .. } => Some(node),
             Verdict::SplitBrain { .. } | Verdict::None { .. } => None,
         }
+    }
+
+    /// Whether the members of a mesh are watched, each on its own.
+    #[must_use]
+    pub fn is_mesh(&self) -> bool {
+        matches!(self.verdict, Verdict::None { why: Why::Mesh, .. })
     }
 
     /// Nodes that may be read from, the primary not among them.
@@ -260,6 +272,7 @@ impl fmt::Display for Verdict {
                 write!(f, "primary is {node} on timeline {timeline}: {reason}")
             }
             Self::SplitBrain { reason, .. } => write!(f, "split brain: {reason}"),
+            Self::None { why: Why::Mesh, reason } => write!(f, "mesh: {reason}"),
             Self::None { reason, .. } => write!(f, "no primary: {reason}"),
         }
     }

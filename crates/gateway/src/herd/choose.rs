@@ -112,7 +112,9 @@ fn any_writer(
 /// One node, whatever its role. To write on one that says it is a primary takes the same proof as everywhere.
 fn named(state: &State, ask: &Ask<'_>, name: &NodeName) -> Choice {
     let Some(node) = state.index_of(name) else { return Choice::Refuse };
-    if ask.want == Want::Write && !state.is_standby(node) {
+    // A member of a mesh is a primary of its own.
+    let proves = !state.view(node).is_some_and(|view| view.member);
+    if ask.want == Want::Write && proves && !state.is_standby(node) {
         return if state.plan.writes(node) { to(state, node, true) } else { Choice::Wait };
     }
     let usable = state.view(node).is_some_and(|view| view.error.is_none() && !view.foreign);

@@ -3,6 +3,7 @@
 mod attestation;
 mod claims;
 mod controls;
+mod mesh;
 mod overrules;
 mod reads;
 mod remembering;

@@ -63,11 +63,27 @@ impl Look<'_> {
                     .to_owned(),
             );
         }
+        view.member = self.judge.config.mesh.contains(name);
         match view.role {
+            _ if !self.judge.config.mesh.is_empty() => self.view_in_mesh(evidence, &mut view),
             Role::Primary => self.view_claimant(name, evidence, &mut view),
             _ => self.view_standby(name, state, evidence, &mut view),
         }
         view
+    }
+
+    /// Members take writes each on their own; whatever else there is belongs to one of them, or to none.
+    fn view_in_mesh(&self, evidence: &Evidence, view: &mut NodeView) {
+        let reason = match (view.member, view.role) {
+            (true, Role::Primary) if !evidence.read_only => None,
+            (true, Role::Primary) => {
+                Some("it refuses writes (default_transaction_read_only is on)")
+            }
+            (true, _) => Some("a member of the mesh takes writes, and this is a standby"),
+            (false, _) => Some("it is no member of the mesh (mesh.nodes)"),
+        };
+        view.readable = reason.is_none();
+        view.reasons.extend(reason.map(str::to_owned));
     }
 
     fn view_claimant(&self, name: &NodeName, evidence: &Evidence, view: &mut NodeView) {

@@ -15,7 +15,7 @@ use crate::config::HeartbeatSchedule;
 use crate::evidence::Sighting;
 use crate::judge::{Judge, Memory};
 use crate::prober::{News, Orders, Prober, Report};
-use crate::topology::{NodeView, Topology, Verdict};
+use crate::topology::{NodeView, Topology, Verdict, Why};
 use crate::{Moment, authority, probe, state};
 
 /// News that changes nothing is gathered this long before the judge looks, so that a large herd costs little.
@@ -211,8 +211,9 @@ impl Dispatcher {
         }
         let wanted = self.wanted_at.is_some_and(|at| now.since(at) <= WANTED_FOR);
         let always = self.ready.availability.heartbeat == HeartbeatSchedule::Always;
-        let orders =
-            Orders { suspect: topology.primary().is_none(), read_heartbeat: wanted || always };
+        // Of a mesh nobody is waited for to become the primary.
+        let suspect = topology.primary().is_none() && !topology.is_mesh();
+        let orders = Orders { suspect, read_heartbeat: wanted || always };
         self.orders.send_if_modified(|old| std::mem::replace(old, orders) != orders);
         if changed || now.since(self.published_at) >= self.ready.watch.interval / 2 {
             self.published_at = now;
@@ -289,6 +290,7 @@ fn same_but_for_progress(a: &Topology, b: &Topology) -> bool {
 fn announce(before: &Topology, after: &Topology) {
     if before.version == 1 || !same_conclusion(&before.verdict, &after.verdict) {
         match &after.verdict {
+            Verdict::None { why: Why::Mesh, .. } => tracing::info!("{}", after.verdict),
             Verdict::Primary { .. } => tracing::info!(term = after.term, "{}", after.verdict),
             Verdict::SplitBrain { .. } | Verdict::None { .. } => {
                 tracing::warn!("{}", after.verdict);

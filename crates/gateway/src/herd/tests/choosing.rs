@@ -102,6 +102,16 @@ fn the_writers_of_a_mesh_are_all_that_are_there_and_no_standby() {
 }
 
 #[test]
+fn a_member_of_a_mesh_is_written_to_by_its_name_and_another_needs_proof() {
+    let roles = [("n1", Role::Primary), ("n2", Role::Primary)];
+    let mut topology = topology(nobody(), &roles);
+    topology.nodes.get_mut("n1").unwrap().member = true;
+    let herd = Simulated::new(topology, OPTIONS);
+    let write = |node: &str| place(herd.choose(Want::Write, &Target::Node(name(node))));
+    assert_eq!((write("n1"), write("n2")), (Some((0, false)), None));
+}
+
+#[test]
 fn why_nothing_can_be_read_is_said_once() {
     let nodes = [("n1", Role::Primary), ("n2", Role::Primary), ("n3", Role::Unavailable)];
     let options = Options { read_in_split_brain: false, ..OPTIONS };

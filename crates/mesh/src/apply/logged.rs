@@ -1,0 +1,336 @@
+//! Applying to tables to which nothing is added: one transaction of another member is one here, with that one's commit time
+//! and origin, and what a member reads of its own is only looked at.
+//!
+//! A transaction goes in one flight like any other ([`super::fast`]). Before its COMMIT the server is asked whether its clock
+//! is past the commit time, and whether it still knows enough commit times for what it has forgotten to be older; it refuses
+//! to go on otherwise, and it is waited for, or looked at more closely.
+
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, Error};
+
+use super::fast::{Ends, Truncates, execute};
+use super::flight::{Answer, send};
+use super::params::{Param, Versions};
+use super::statements::Kind;
+use super::{Applied, Applier, CAREFUL, FAST, State, Stopped, pause};
+use crate::error::MeshError;
+use crate::group::{Group, TableBatch};
+
+/// What is done with a batch: the statement, and whether it is for its tombstones.
+type Step<'a> = (&'a TableBatch, Kind, bool);
+
+impl Applier {
+    /// Applies transactions one after another. Only the last may be incomplete; then its transaction stays open.
+    pub(super) async fn one_by_one(
+        &mut self,
+        groups: &[Group],
+        durable: bool,
+        mut state: State,
+    ) -> Result<Applied, MeshError> {
+        let mut applied = Applied::default();
+        let all: Vec<&Group> = groups.iter().flat_map(Group::each).collect();
+        for (at, group) in all.iter().enumerate() {
+            let durable = durable && at + 1 == all.len();
+            if state == State::Ready {
+                self.look_at_memory().await?;
+                self.mark(group.source).await?;
+            }
+            let one = Box::pin(self.transaction(group, durable, state)).await?;
+            applied.rows += one.rows;
+            applied.conflicts += one.conflicts;
+            applied.durable = one.durable;
+            // Where it stays open it is what the next one goes on with.
+            state = match std::mem::replace(&mut self.state, State::Unusable) {
+                State::Open { newest, rows, keys, transactions } => {
+                    State::Open { newest, rows, keys, transactions }
+                }
+                _ => State::Ready,
+            };
+        }
+        if state != State::Ready {
+            self.state = state;
+        }
+        Ok(applied)
+    }
+
+    async fn transaction(
+        &mut self,
+        group: &Group,
+        durable: bool,
+        state: State,
+    ) -> Result<Applied, MeshError> {
+        let complete = group.end.is_some();
+        let waits = group.source != self.member.id && !group.is_empty();
+        let version = group.end.map_or(0, |end| end.time.unix_micros());
+        let fast = if state == State::Ready && complete { FAST } else { 0 };
+        let mut attempt = 0;
+        loop {
+            if waits {
+                self.wait_out(group).await?;
+            }
+            let witness = if waits { self.clock.witness(version) } else { Some(0) };
+            let outcome = match witness {
+                Some(witness) if attempt < fast => self.in_flight(group, durable, witness).await,
+                _ => self.step_by_step(group, durable, state, witness).await,
+            };
+            match outcome {
+                Ok(applied) => return Ok(applied),
+                Err(Stopped::Again(error)) if state == State::Ready && attempt < FAST + CAREFUL => {
+                    tracing::debug!(node = %self.member.name, %error, "applying again");
+                    self.session.run("roll back", "ROLLBACK").await?;
+                    self.clock.forget();
+                    self.look_at_memory().await?;
+                    pause(attempt).await;
+                }
+                // Only one row at a time tells which it is.
+                Err(Stopped::Unique(_)) if attempt < fast => attempt = fast,
+                Err(stopped) => return Err(stopped.into_error()),
+            }
+            attempt += 1;
+        }
+    }
+
+    /// What is done with a group's batches, in order.
+    fn logged_steps<'g>(&self, group: &'g Group, careful: bool) -> Vec<Step<'g>> {
+        let mut steps = Vec::new();
+        for batch in &group.tables {
+            let kinds: &[(Kind, bool)] = if group.source == self.member.id {
+                // Deletions are on no other record here. Rows are all there, or something later is.
+                &[(Kind::Bury, true), (Kind::Recheck, false), (Kind::Recheck, true)]
+            } else if careful {
+                &[(Kind::Lock, true), (Kind::Bury, true), (Kind::Lock, false), (Kind::Clash, false)]
+            } else if self.is_renewed(batch) {
+                &[
+                    (Kind::Bury, true),
+                    (Kind::Clash, false),
+                    (Kind::Clear, false),
+                    (Kind::Put, false),
+                ]
+            } else {
+                &[(Kind::Bury, true), (Kind::Take, false)]
+            };
+            let has = |tombstones: bool| {
+                let rows = if tombstones { batch.tombstones() } else { batch.rows() };
+                rows.is_some()
+            };
+            steps.extend(
+                kinds.iter().filter(|(_, of)| has(*of)).map(|(kind, of)| (batch, *kind, *of)),
+            );
+        }
+        steps
+    }
+
+    async fn in_flight(
+        &mut self,
+        group: &Group,
+        durable: bool,
+        witness: i64,
+    ) -> Result<Applied, Stopped> {
+        let groups = std::slice::from_ref(group);
+        let mut ready = Vec::new();
+        for (batch, kind, tombstones) in self.logged_steps(group, false) {
+            let rows = if tombstones { batch.tombstones() } else { batch.rows() };
+            if let (Some(ready_one), Some(rows)) =
+                (self.ready(group, batch, tombstones, kind).await?, rows)
+            {
+                ready.push((batch, kind, tombstones, ready_one, Versions::new(rows)));
+            }
+        }
+        let params: Vec<Vec<Param<'_>>> = ready
+            .iter()
+            .map(|(batch, kind, tombstones, ready, versions)| {
+                self.params(batch, versions, *tombstones, *kind, &ready.places)
+            })
+            .collect();
+        let truncates = Truncates::of(groups);
+        let emptied = self.emptied(groups);
+        let ends = Ends::of(groups);
+        let finish = self.finish(&ends, group, witness);
+        let client = &self.session.client;
+        let begin = if durable {
+            "BEGIN ISOLATION LEVEL REPEATABLE READ; SET LOCAL synchronous_commit = local"
+        } else {
+            "BEGIN ISOLATION LEVEL REPEATABLE READ"
+        };
+        let mut answers: Vec<(String, bool, Answer<'_, u64>)> = Vec::new();
+        answers.push(("begin".to_owned(), false, send(simple(client, begin)).await));
+        if let Some(truncates) = &truncates {
+            let sent =
+                send(async { client.execute(&self.fixed.truncated, &truncates.params()).await });
+            answers.push(("apply a truncation".to_owned(), false, sent.await));
+        }
+        // Before what the transaction has written since.
+        for (rel, sql) in &emptied {
+            answers.push((format!("empty {rel}"), true, send(simple(client, sql)).await));
+        }
+        for ((batch, kind, _, ready, _), params) in ready.iter().zip(&params) {
+            let counts = matches!(kind, Kind::Take | Kind::Put | Kind::Bury);
+            let what = format!("{} of {}", kind.what(), batch.gone());
+            answers.push((what, counts, send(execute(client, &ready.statement, params)).await));
+        }
+        let moved =
+            send(async { client.execute(&self.fixed.progress, &ends.params()).await }).await;
+        let finished =
+            send(async { client.query_one(&self.fixed.finish, &finish.params()).await }).await;
+        let committed = send(simple(client, "COMMIT")).await;
+        let mut applied = Applied { durable, ..Applied::default() };
+        let mut first = None;
+        for (what, counts, answer) in answers {
+            match answer.take().await {
+                Ok(count) => applied.rows += if counts { count } else { 0 },
+                Err(error) => {
+                    first.get_or_insert((what, error));
+                }
+            }
+        }
+        let moved = moved.take().await;
+        let finished = finished.take().await;
+        let committed = committed.take().await;
+        if let Some((what, error)) = first {
+            return Err(self.stopped(&what, error));
+        }
+        let moved = moved.map_err(|error| self.stopped("keep how far it is", error))?;
+        let row = finished.map_err(|error| self.stopped("finish a transaction", error))?;
+        committed.map_err(|error| self.stopped("commit", error))?;
+        (applied.conflicts, self.counted) = self.counts(&row)?;
+        self.moved(&ends, moved)?;
+        Ok(applied)
+    }
+
+    /// One statement at a time, what it changes locked first. Without a witness every held row's commit time must be known.
+    async fn step_by_step(
+        &mut self,
+        group: &Group,
+        durable: bool,
+        state: State,
+        witness: Option<i64>,
+    ) -> Result<Applied, Stopped> {
+        let groups = std::slice::from_ref(group);
+        let mut applied = Applied::default();
+        let (mut rows, mut keys, mut transactions) = match state {
+            State::Open { rows, keys, transactions, .. } => (rows, keys, transactions),
+            _ => {
+                let begin = "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = '30s'";
+                self.session.run("begin", begin).await?;
+                (0, 0, 0)
+            }
+        };
+        if let Some(truncates) = Truncates::of(groups) {
+            let params = truncates.params();
+            let sent = self.session.client.execute(&self.fixed.truncated, &params).await;
+            sent.map_err(|error| self.stopped("apply a truncation", error))?;
+        }
+        for (rel, sql) in self.emptied(groups) {
+            let emptied = self.session.client.batch_execute(&sql).await;
+            emptied.map_err(|error| self.stopped(&format!("empty {rel}"), error))?;
+        }
+        if witness.is_none() {
+            self.nothing_forgotten(group).await?;
+        }
+        for (batch, kind, tombstones) in self.logged_steps(group, true) {
+            let count = self.step(group, batch, tombstones, kind).await?;
+            rows += if kind == Kind::Bury { count } else { 0 };
+        }
+        if group.source != self.member.id {
+            for batch in group.tables.iter().filter(|batch| batch.rows().is_some()) {
+                rows += self.put_carefully(group, batch).await?;
+            }
+        }
+        keys += i64::try_from(group.rows()).unwrap_or_default();
+        transactions += i64::try_from(group.transactions).unwrap_or_default();
+        if group.end.is_none() {
+            self.state = State::Open { newest: i64::MIN, rows, keys, transactions };
+            return Ok(applied);
+        }
+        let mut ends = Ends::of(groups);
+        ends.count_all(keys, transactions);
+        if durable {
+            self.session.run("commit", "SET LOCAL synchronous_commit = local").await?;
+        }
+        let client = &self.session.client;
+        let moved = client.execute(&self.fixed.progress, &ends.params()).await;
+        let moved = moved.map_err(|error| self.stopped("keep how far it is", error))?;
+        self.moved(&ends, moved)?;
+        let finish = self.finish(&ends, group, witness.unwrap_or_default());
+        let finished = client.query_one(&self.fixed.finish, &finish.params()).await;
+        let row = finished.map_err(|error| self.stopped("finish a transaction", error))?;
+        let committed = client.batch_execute("COMMIT").await;
+        committed.map_err(|error| self.stopped("commit", error))?;
+        (applied.conflicts, self.counted) = self.counts(&row)?;
+        (applied.rows, applied.durable) = (rows, durable);
+        Ok(applied)
+    }
+
+    /// Rows that claim each other's values of another unique constraint come in once what they replace has gone.
+    async fn put_carefully(&mut self, group: &Group, batch: &TableBatch) -> Result<u64, Stopped> {
+        let unique = self.tables.get(batch.gone()).is_some_and(|table| !table.uniques.is_empty());
+        if unique {
+            return self.take_rivals(group, batch, false).await;
+        }
+        if self.is_renewed(batch) {
+            self.step(group, batch, false, Kind::Clear).await?;
+        }
+        self.step(group, batch, false, Kind::Upsert).await
+    }
+
+    /// That the server knows the commit time of all rows that are held of a transaction's keys.
+    async fn nothing_forgotten(&mut self, group: &Group) -> Result<(), Stopped> {
+        let mut all = Vec::new();
+        for batch in &group.tables {
+            for tombstones in [false, true] {
+                let rows = self.step(group, batch, tombstones, Kind::Forgotten).await?;
+                all.push((batch.gone().to_owned(), rows));
+            }
+        }
+        for truncated in &group.truncates {
+            let Some(table) = self.tables.by_name(&truncated.rel) else { continue };
+            let sql = format!(
+                "SELECT count(*) FROM {} WHERE pg_xact_commit_timestamp(xmin) IS NULL",
+                table.name.quoted()
+            );
+            let row = self.session.row("look for forgotten commit times", &sql, &[]).await?;
+            let rows: i64 = self.session.get("look for forgotten commit times", &row, 0)?;
+            all.push((truncated.rel.to_string(), rows.unsigned_abs()));
+        }
+        match all.into_iter().find(|(_, rows)| *rows > 0) {
+            None => Ok(()),
+            Some((table, rows)) => Err(Stopped::Failed(self.too_late(group, &table, rows))),
+        }
+    }
+
+    fn too_late(&self, group: &Group, table: &str, rows: u64) -> MeshError {
+        MeshError::refused(
+            format!(
+                "node `{}`: what comes from `{}` for {table} is so late that it cannot be told whether {rows} of the rows there are older: PostgreSQL has forgotten when they were written (VACUUM has frozen them)",
+                self.member.name,
+                self.name(group.source),
+            ),
+            "set one of the two right by hand, or take the mesh down and up again from one of them",
+        )
+    }
+
+    fn finish(&self, ends: &Ends, group: &Group, witness: i64) -> Finishing {
+        let (lsn, time) = ends.position();
+        let waits = group.source != self.member.id && !group.is_empty();
+        Finishing { lsn, time, counted: self.counted, waits, witness }
+    }
+}
+
+/// The parameters of the statement that finishes a transaction.
+struct Finishing {
+    lsn: String,
+    time: i64,
+    counted: i64,
+    waits: bool,
+    witness: i64,
+}
+
+impl Finishing {
+    fn params(&self) -> [&(dyn ToSql + Sync); 5] {
+        [&self.lsn, &self.time, &self.waits, &self.counted, &self.witness]
+    }
+}
+
+async fn simple(client: &Client, sql: &str) -> Result<u64, Error> {
+    client.batch_execute(sql).await.map(|()| 0)
+}

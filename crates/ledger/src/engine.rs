@@ -1,0 +1,246 @@
+//! A ledger that runs: one task per node follows the log, and clients' transactions go through it.
+//!
+//! A transaction runs on the node its client is at, is rolled back there, and is put into the log as what it would
+//! change. Every node decides about it by the same rule when it reads it; the first that has decided tells the client.
+
+mod follow;
+pub mod request;
+mod verify;
+mod waiting;
+
+use std::{sync::Arc, time::Duration};
+
+use thiserror::Error;
+use tokio::{
+    sync::watch,
+    task::{AbortHandle, JoinSet},
+};
+
+use crate::{
+    LogId, Offset, RequestId,
+    entry::Genesis,
+    log::{Log, OpenError},
+    node::{Answer, Engine, Node, SqlError},
+};
+pub use verify::Verified;
+use waiting::Waiting;
+
+/// What a node is doing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// It is being asked where it is.
+    Starting,
+    /// It follows the log.
+    Following,
+    /// It does not for now, and is tried again for as long as it takes.
+    Troubled(String),
+    /// It may not until an operator has seen to it.
+    Fenced(String),
+}
+
+/// How a node is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeStatus {
+    /// The last entry in its data.
+    pub applied: Offset,
+    /// What it is doing.
+    pub condition: Condition,
+    /// Whether it waits at its place for [`Ledger::verify`].
+    held: bool,
+}
+
+/// How many nodes have a transaction in their data before its client is told that it committed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ack {
+    /// The client's own.
+    Local,
+    /// More than half of all.
+    Majority,
+    /// All.
+    All,
+}
+
+/// How requests are treated.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Until when a client is to have an answer.
+    pub deadline: Duration,
+    /// How long an append without an acknowledgement may take to be read back before it is called off.
+    pub cancel_after: Duration,
+    /// How often a transaction is run that others keep beating.
+    pub attempts: u32,
+    /// Whom an answer waits for.
+    pub ack: Ack,
+}
+
+impl Default for Settings {
+    /// Clients wait for half a minute; ten attempts get through a hundred clients on a handful of rows.
+    fn default() -> Self {
+        Self {
+            deadline: Duration::from_secs(30),
+            cancel_after: Duration::from_secs(2),
+            attempts: 10,
+            ack: Ack::Local,
+        }
+    }
+}
+
+/// What became of a request that was not refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Committed {
+    /// Its place in the log; `None` if it changed nothing, and was but read.
+    pub at: Option<Offset>,
+    /// What its statements answered.
+    pub answers: Vec<Answer>,
+    /// Whether as many nodes have it as were to. If not, it is committed all the same.
+    pub acknowledged: bool,
+}
+
+/// A request did not commit, or it is not known whether it did.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum RequestError {
+    /// A statement is to blame, or what it asks for is not to be had.
+    #[error(transparent)]
+    Sql(#[from] SqlError),
+    /// Others were first, each time. SQLSTATE 40001.
+    #[error("could not commit: other transactions changed the same rows first, {attempts} times")]
+    Conflict {
+        /// How often it was tried.
+        attempts: u32,
+    },
+    /// It was called off, for good: the log did not say in time whether it had it.
+    #[error("the request was called off: the log did not confirm it in time; nothing was changed")]
+    Cancelled,
+    /// Every node refuses it: the SQLSTATE.
+    #[error("refused by every node (SQLSTATE {0})")]
+    Refused(String),
+    /// Nothing was changed: the log did not take it.
+    #[error("the log did not take the request: {0}")]
+    NotTaken(String),
+    /// SQLSTATE 08007. Its id says later what became of it.
+    #[error("it is not known whether request {0} committed; ask again under the same id")]
+    Unknown(RequestId),
+    /// The node is not there, or not fit to be asked.
+    #[error("node {0:?} cannot be asked: {1}")]
+    Node(String, String),
+}
+
+/// A running ledger. Clones are the same one; when the last is dropped, its tasks end. Nodes are left as they are.
+#[derive(Clone)]
+pub struct Ledger {
+    shared: Arc<Shared>,
+    _tasks: Arc<Tasks>,
+}
+
+struct Shared {
+    log: Arc<dyn Log>,
+    genesis: Genesis,
+    genesis_entry: Vec<u8>,
+    members: Vec<Member>,
+    waiting: Waiting,
+    settings: Settings,
+    /// Nodes go no further than this while it is set.
+    hold: watch::Sender<Option<Offset>>,
+    verifying: tokio::sync::Mutex<()>,
+}
+
+struct Member {
+    node: Box<dyn Node>,
+    status: watch::Sender<NodeStatus>,
+}
+
+struct Tasks(Vec<AbortHandle>);
+
+impl Drop for Tasks {
+    fn drop(&mut self) {
+        self.0.iter().for_each(AbortHandle::abort);
+    }
+}
+
+impl Ledger {
+    /// Opens the log, and lets the nodes follow it. A log without entries gets its first one; a node without notes
+    /// begins there.
+    ///
+    /// # Errors
+    /// The log cannot be used. Trouble of nodes is in their status.
+    pub async fn start(
+        log: Arc<dyn Log>,
+        nodes: Vec<Box<dyn Node>>,
+        settings: Settings,
+    ) -> Result<Self, OpenError> {
+        let fresh = LogId(fastrand::u128(..).to_be_bytes());
+        let (genesis, genesis_entry) = crate::log::open(&*log, fresh).await?;
+        let status =
+            || NodeStatus { applied: Offset::GENESIS, condition: Condition::Starting, held: false };
+        let members =
+            nodes.into_iter().map(|node| Member { node, status: watch::Sender::new(status()) });
+        let shared = Arc::new(Shared {
+            log,
+            genesis,
+            genesis_entry,
+            members: members.collect(),
+            waiting: Waiting::default(),
+            settings,
+            hold: watch::Sender::new(None),
+            verifying: tokio::sync::Mutex::default(),
+        });
+        let mut tasks = JoinSet::new();
+        let handles = (0..shared.members.len())
+            .map(|at| tasks.spawn(follow::forever(Arc::clone(&shared), at)))
+            .collect();
+        tasks.detach_all();
+        Ok(Self { shared, _tasks: Arc::new(Tasks(handles)) })
+    }
+
+    /// Which log it is, and its rules.
+    #[must_use]
+    pub fn genesis(&self) -> &Genesis {
+        &self.shared.genesis
+    }
+
+    /// How every node is, in the order they were given.
+    #[must_use]
+    pub fn status(&self) -> Vec<(String, Engine, NodeStatus)> {
+        let of =
+            |it: &Member| (it.node.name().to_owned(), it.node.engine(), it.status.borrow().clone());
+        self.shared.members.iter().map(of).collect()
+    }
+
+    /// Waits until a node has an entry in its data.
+    ///
+    /// # Errors
+    /// It is not there, is fenced, or does not come that far in time.
+    pub async fn reached(
+        &self,
+        node: &str,
+        at: Offset,
+        within: Duration,
+    ) -> Result<(), RequestError> {
+        let member = self.shared.member(node)?;
+        let trouble = |why: String| RequestError::Node(node.to_owned(), why);
+        let mut status = member.status.subscribe();
+        let there =
+            status.wait_for(|it| it.applied >= at || matches!(it.condition, Condition::Fenced(_)));
+        let status = match tokio::time::timeout(within, there).await {
+            Ok(Ok(status)) => status.clone(),
+            Ok(Err(_)) => return Err(trouble("it is followed no more".to_owned())),
+            Err(_) => {
+                return Err(trouble(format!("it has not come to entry {at} within {within:?}")));
+            }
+        };
+        match status.condition {
+            Condition::Fenced(why) => Err(trouble(why)),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Shared {
+    fn member(&self, name: &str) -> Result<&Member, RequestError> {
+        let found = self.members.iter().find(|it| it.node.name() == name);
+        found.ok_or_else(|| {
+            RequestError::Node(name.to_owned(), "it is not of this ledger".to_owned())
+        })
+    }
+}

@@ -1,0 +1,278 @@
+//! A client's request, from its statements to the word it gets.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{
+    Ack, Committed, Condition, Ledger, Member, RequestError,
+    waiting::{Seat, Word},
+};
+use crate::{
+    Offset, RequestId,
+    entry::{Attempt, Entry, TooLarge},
+    log::AppendError,
+    node::{Answer, Captured, SqlError, Transaction},
+    replica::Outcome,
+    table::TableChange,
+    writes::claims,
+};
+
+/// How long who was beaten waits, at most and times the attempt, so that not all come back at once.
+const BREATH_MS: u64 = 10;
+
+/// A request's id, chosen at random.
+#[must_use]
+pub fn random_request() -> RequestId {
+    RequestId(fastrand::u128(..).to_be_bytes())
+}
+
+impl Ledger {
+    /// Runs a transaction of the given statements at a node and commits it. Beaten by others, it is run again.
+    ///
+    /// `scanned` are the tables that no other transaction may have changed meanwhile, also where this one has only read
+    /// them: SERIALIZABLE. Without them it is snapshot isolation.
+    ///
+    /// # Errors
+    /// See [`RequestError`]; but for [`RequestError::Unknown`] nothing was changed.
+    pub async fn execute(
+        &self,
+        node: &str,
+        request: RequestId,
+        statements: &[&str],
+        scanned: &[&str],
+    ) -> Result<Committed, RequestError> {
+        let deadline = Instant::now() + self.shared.settings.deadline;
+        let mut seat = self.shared.waiting.sit(request);
+        let attempts = self.shared.settings.attempts;
+        for number in 1..=attempts {
+            let member = self.healthy(node)?;
+            match run(member, statements).await {
+                Ok((answers, captured)) => {
+                    if captured.rows.is_empty() {
+                        return Ok(Committed { at: None, answers, acknowledged: true });
+                    }
+                    let entry = entry_of(Attempt { request, number }, captured, scanned)?;
+                    let word = self.settle(&mut seat, &entry, request, number, deadline).await?;
+                    if let Some(at) = committed(word)? {
+                        let acknowledged = self.acknowledged(node, at, deadline).await;
+                        return Ok(Committed { at: Some(at), answers, acknowledged });
+                    }
+                }
+                Err(SqlError::Conflict(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
+            let breath = fastrand::u64(0..=BREATH_MS.saturating_mul(u64::from(number)));
+            tokio::time::sleep(Duration::from_millis(breath)).await;
+        }
+        Err(RequestError::Conflict { attempts })
+    }
+
+    /// Begins a transaction whose statements come one by one. It is committed by [`Ledger::commit`].
+    ///
+    /// # Errors
+    /// The node is not fit, or does not begin one.
+    pub async fn begin(&self, node: &str) -> Result<Box<dyn Transaction>, RequestError> {
+        Ok(self.healthy(node)?.node.begin().await?)
+    }
+
+    /// Commits a transaction that was begun at this node. Beaten by others, it is for the client to run it again.
+    ///
+    /// # Errors
+    /// See [`RequestError`]; but for [`RequestError::Unknown`] nothing was changed.
+    pub async fn commit(
+        &self,
+        node: &str,
+        request: RequestId,
+        transaction: Box<dyn Transaction>,
+        scanned: &[&str],
+    ) -> Result<Committed, RequestError> {
+        let deadline = Instant::now() + self.shared.settings.deadline;
+        let captured = transaction.capture().await?;
+        if captured.rows.is_empty() {
+            return Ok(Committed { at: None, answers: Vec::new(), acknowledged: true });
+        }
+        let mut seat = self.shared.waiting.sit(request);
+        let entry = entry_of(Attempt { request, number: 1 }, captured, scanned)?;
+        let word = self.settle(&mut seat, &entry, request, 1, deadline).await?;
+        let Some(at) = committed(word)? else { return Err(RequestError::Conflict { attempts: 1 }) };
+        let acknowledged = self.acknowledged(node, at, deadline).await;
+        Ok(Committed { at: Some(at), answers: Vec::new(), acknowledged })
+    }
+
+    /// Changes a table, on every node.
+    ///
+    /// # Errors
+    /// See [`RequestError`]; but for [`RequestError::Unknown`] nothing was changed.
+    pub async fn define(
+        &self,
+        node: &str,
+        request: RequestId,
+        change: TableChange,
+    ) -> Result<Committed, RequestError> {
+        let deadline = Instant::now() + self.shared.settings.deadline;
+        if let TableChange::Create(table) = &change {
+            table.check().map_err(|unfit| refused("42P16", unfit.to_string()))?;
+        }
+        let mut seat = self.shared.waiting.sit(request);
+        let attempts = self.shared.settings.attempts;
+        for number in 1..=attempts {
+            let base = self.healthy(node)?.status.borrow().applied;
+            let attempt = Attempt { request, number };
+            let entry = Entry::Define { attempt, base, change: change.clone() };
+            let word = self.settle(&mut seat, &entry, request, number, deadline).await?;
+            if let Some(at) = committed(word)? {
+                let acknowledged = self.acknowledged(node, at, deadline).await;
+                return Ok(Committed { at: Some(at), answers: Vec::new(), acknowledged });
+            }
+        }
+        Err(RequestError::Conflict { attempts })
+    }
+
+    /// Waits until a node has everything that was committed before this was called: what it then reads is linearizable.
+    ///
+    /// # Errors
+    /// The log or the node does not answer in time.
+    pub async fn barrier(&self, node: &str) -> Result<Offset, RequestError> {
+        let deadline = Instant::now() + self.shared.settings.deadline;
+        let request = random_request();
+        let mut seat = self.shared.waiting.sit(request);
+        let entry = Entry::Barrier { attempt: Attempt { request, number: 1 } };
+        let word = self.settle(&mut seat, &entry, request, 1, deadline).await?;
+        self.reached(node, word.at, deadline.saturating_duration_since(Instant::now())).await?;
+        Ok(word.at)
+    }
+
+    /// An operator's word that an entry which no node can apply is to be passed over by all.
+    ///
+    /// # Errors
+    /// A node has applied it, or the log does not take the word.
+    pub async fn skip(&self, target: Offset) -> Result<Offset, RequestError> {
+        for member in &self.shared.members {
+            if member.status.borrow().applied >= target {
+                let why = format!("it has applied entry {target}, which can be skipped no more");
+                return Err(RequestError::Node(member.node.name().to_owned(), why));
+            }
+        }
+        let body = self.encode(&Entry::Skip { target })?;
+        self.shared
+            .log
+            .append(body)
+            .await
+            .map_err(|error| RequestError::NotTaken(error.to_string()))
+    }
+
+    /// A node that may be asked.
+    fn healthy(&self, name: &str) -> Result<&Member, RequestError> {
+        let member = self.shared.member(name)?;
+        let status = member.status.borrow();
+        match &status.condition {
+            Condition::Fenced(why) => Err(RequestError::Node(name.to_owned(), why.clone())),
+            Condition::Starting => {
+                Err(RequestError::Node(name.to_owned(), "it is starting".to_owned()))
+            }
+            Condition::Following | Condition::Troubled(_) => Ok(member),
+        }
+    }
+
+    fn encode(&self, entry: &Entry) -> Result<Vec<u8>, RequestError> {
+        let too_large = |error: TooLarge| refused("54000", error.to_string());
+        entry.encode(self.shared.genesis.log).map_err(too_large)
+    }
+
+    /// Puts an entry into the log and waits until a node has decided about it. When it is not known whether the log has
+    /// it, it is called off: then the order decides.
+    async fn settle(
+        &self,
+        seat: &mut Seat<'_>,
+        entry: &Entry,
+        request: RequestId,
+        number: u32,
+        deadline: Instant,
+    ) -> Result<Word, RequestError> {
+        let unknown = || RequestError::Unknown(request);
+        let body = self.encode(entry)?;
+        match tokio::time::timeout_at(deadline, self.shared.log.append(body)).await {
+            Ok(Ok(_)) => {
+                let word = tokio::time::timeout_at(deadline, seat.word(number)).await;
+                return word.ok().flatten().ok_or_else(unknown);
+            }
+            Ok(Err(AppendError::Rejected(why))) => return Err(RequestError::NotTaken(why)),
+            Ok(Err(AppendError::Unknown(why))) => {
+                tracing::debug!(%request, why, "waiting for an entry to be read back");
+            }
+            Err(_) => return Err(unknown()),
+        }
+        let patience = deadline.min(Instant::now() + self.shared.settings.cancel_after);
+        if let Ok(Some(word)) = tokio::time::timeout_at(patience, seat.word(number)).await {
+            return Ok(word);
+        }
+        let cancel = self.encode(&Entry::Cancel { request })?;
+        let called_off = async {
+            // Sent until it is surely there; more than one do no harm.
+            while let Err(error) = self.shared.log.append(cancel.clone()).await {
+                tracing::debug!(%request, %error, "calling it off once more");
+                tokio::time::sleep(Duration::from_millis(BREATH_MS)).await;
+            }
+            seat.word(number).await
+        };
+        tokio::time::timeout_at(deadline, called_off).await.ok().flatten().ok_or_else(unknown)
+    }
+
+    /// Whether as many nodes have come to `at` as are to.
+    async fn acknowledged(&self, node: &str, at: Offset, deadline: Instant) -> bool {
+        let left = || deadline.saturating_duration_since(Instant::now());
+        let all = self.shared.members.len();
+        let wanted = match self.shared.settings.ack {
+            Ack::Local => return self.reached(node, at, left()).await.is_ok(),
+            Ack::Majority => all / 2 + 1,
+            Ack::All => all,
+        };
+        let mut waits: futures_util::stream::FuturesUnordered<_> =
+            self.shared.members.iter().map(|it| self.reached(it.node.name(), at, left())).collect();
+        let mut have = 0;
+        while let Some(reached) = futures_util::StreamExt::next(&mut waits).await {
+            have += usize::from(reached.is_ok());
+            if have >= wanted {
+                return true;
+            }
+        }
+        false
+    }
+}
+
+async fn run(member: &Member, statements: &[&str]) -> Result<(Vec<Answer>, Captured), SqlError> {
+    let mut transaction = member.node.begin().await?;
+    let mut answers = Vec::with_capacity(statements.len());
+    for sql in statements {
+        answers.push(transaction.run(sql).await?);
+    }
+    Ok((answers, transaction.capture().await?))
+}
+
+fn entry_of(attempt: Attempt, captured: Captured, scanned: &[&str]) -> Result<Entry, RequestError> {
+    let scanned: Vec<String> = scanned.iter().map(|it| (*it).to_owned()).collect();
+    let Captured { base, catalogue, rows } = captured;
+    let claims =
+        claims(&rows, &scanned, &catalogue).map_err(|unfit| refused("42P01", unfit.to_string()))?;
+    Ok(Entry::Write { attempt, base, claims, rows })
+}
+
+/// Where it committed; `None` if it may try again.
+fn committed(word: Word) -> Result<Option<Offset>, RequestError> {
+    match word.outcome {
+        Outcome::Committed => Ok(Some(word.at)),
+        Outcome::Duplicate(of) => Ok(Some(of)),
+        Outcome::Conflict => Ok(None),
+        Outcome::Cancelled => Err(RequestError::Cancelled),
+        Outcome::Refused(state) => {
+            Err(RequestError::Refused(String::from_utf8_lossy(&state).into_owned()))
+        }
+        // A request under the id of something that was no transaction.
+        Outcome::Noted | Outcome::Skipped => Err(RequestError::Refused("XX000".to_owned())),
+    }
+}
+
+fn refused(state: &str, message: String) -> RequestError {
+    SqlError::Refused { state: state.to_owned(), message }.into()
+}

@@ -1,0 +1,172 @@
+//! A database that follows the log: one trait, and one file per engine.
+//!
+//! A node keeps its place in the log in the same transactions as its data. It does two things: it applies what the log
+//! says, in order, exactly once; and it runs clients' transactions to see what they would change, always rolling them
+//! back. Only [`Node::apply`] ever changes data.
+//!
+//! Every engine has the same tables of ours: `_ledger_state` (one row: the log, the place, why it is fenced),
+//! `_ledger_outcome` (what came of each entry of the window), `_ledger_table` (the tables' definitions), and for each
+//! table a `_ledger_cap_…` that triggers write a transaction's changes to; outside of a transaction it is always empty.
+//! The same triggers turn away whoever writes to the tables past Herdsman.
+
+mod dialect;
+mod driver;
+pub mod mariadb;
+pub mod postgres;
+pub mod sqlite;
+
+use std::{collections::BTreeMap, fmt};
+
+use async_trait::async_trait;
+use thiserror::Error;
+
+use crate::{
+    ChainHash, Offset,
+    entry::Genesis,
+    replica::{Durable, Step},
+    table::Catalogue,
+    writes::RowChange,
+};
+
+/// What makes a database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Engine {
+    /// PostgreSQL.
+    Postgres,
+    /// MariaDB.
+    MariaDb,
+    /// SQLite.
+    Sqlite,
+}
+
+impl fmt::Display for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Postgres => "PostgreSQL",
+            Self::MariaDb => "MariaDB",
+            Self::Sqlite => "SQLite",
+        })
+    }
+}
+
+/// A node could not do what the log says.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum NodeError {
+    /// Trouble of this node alone, and for now: the disk is full, the server is down, a lock is held. To be tried again,
+    /// for as long as it takes; nothing is ever passed over.
+    #[error("{0}")]
+    Environmental(String),
+    /// What the log says does not fit the data: the node is not what the log made it.
+    #[error("{0}")]
+    Diverged(String),
+    /// Somebody else drives this node, too, and is further.
+    #[error(
+        "the node is at entry {found} and should be at {expected}: another program drives it, too"
+    )]
+    Moved {
+        /// Where it should be.
+        expected: Offset,
+        /// Where it is.
+        found: Offset,
+    },
+}
+
+/// A client's statement could not be run.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum SqlError {
+    /// The statement is to blame: a SQLSTATE and what the engine said.
+    #[error("{message} (SQLSTATE {state})")]
+    Refused {
+        /// Five characters.
+        state: String,
+        /// The engine's words, or ours.
+        message: String,
+    },
+    /// Another transaction was first; this one may be run again.
+    #[error("{0}")]
+    Conflict(String),
+    /// The node is to blame.
+    #[error(transparent)]
+    Node(#[from] NodeError),
+}
+
+/// A statement's result, in the engine's text.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Answer {
+    /// Rows it changed; 0 for one that returns rows.
+    pub affected: u64,
+    /// Rows it returned.
+    pub rows: Vec<Vec<Option<String>>>,
+}
+
+/// What a transaction would change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Captured {
+    /// The last entry whose effects it saw: read in the same snapshot as the data.
+    pub base: Offset,
+    /// The tables as they were there.
+    pub catalogue: Catalogue,
+    /// Its changes, one per row.
+    pub rows: Vec<RowChange>,
+}
+
+/// How many rows a table has and the sum of their hashes, which does not depend on their order or on the engine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Checksum {
+    /// Rows.
+    pub rows: u64,
+    /// Two halves of 128 bits.
+    pub sum: [u128; 2],
+}
+
+/// What a node holds at one place in the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checksums {
+    /// The place.
+    pub at: Offset,
+    /// Each table's.
+    pub tables: BTreeMap<String, Checksum>,
+}
+
+/// A database that follows the log.
+#[async_trait]
+pub trait Node: Send + Sync + 'static {
+    /// What it is called in errors and in the log.
+    fn name(&self) -> &str;
+
+    /// What it is.
+    fn engine(&self) -> Engine;
+
+    /// Makes the node a follower of this log, with nothing but the genesis applied; a follower of it stays as it is.
+    async fn install(&self, genesis: &Genesis, hash: ChainHash) -> Result<(), NodeError>;
+
+    /// What it has written down.
+    async fn durable(&self) -> Result<Durable, NodeError>;
+
+    /// Does what the steps say and writes it down, in one transaction. To be called again with the same steps after
+    /// [`NodeError::Environmental`]: what was done is not done twice.
+    async fn apply(&self, steps: &[Step]) -> Result<(), NodeError>;
+
+    /// Writes down that the node may not go on, and why.
+    async fn fence(&self, why: &str) -> Result<(), NodeError>;
+
+    /// Begins a client's transaction, on a snapshot of the data.
+    async fn begin(&self) -> Result<Box<dyn Transaction>, SqlError>;
+
+    /// What it holds, in one snapshot.
+    async fn checksums(&self) -> Result<Checksums, NodeError>;
+}
+
+/// A client's transaction that runs on one node. It is always rolled back: when its changes have been captured, or when
+/// it is dropped.
+#[async_trait]
+pub trait Transaction: Send {
+    /// The last entry whose effects it sees.
+    fn base(&self) -> Offset;
+
+    /// Runs one statement, in the engine's dialect. After an error nothing more can be run.
+    async fn run(&mut self, sql: &str) -> Result<Answer, SqlError>;
+
+    /// What the statements have changed.
+    async fn capture(self: Box<Self>) -> Result<Captured, SqlError>;
+}

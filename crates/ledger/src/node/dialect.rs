@@ -1,0 +1,215 @@
+//! What differs between engines.
+
+use async_trait::async_trait;
+
+use super::{Answer, Engine, NodeError, SqlError};
+use crate::{
+    Value,
+    table::{Column, Table},
+    value::Kind,
+};
+
+/// What a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// Applying: triggers are off.
+    Apply,
+    /// Running clients' transactions: triggers capture.
+    Capture,
+}
+
+/// Why an engine did not do something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// Trouble that may pass.
+    Environmental(String),
+    /// Another transaction was first.
+    Conflict(String),
+    /// It would say the same again: SQLSTATE and words.
+    Refused { state: String, message: String },
+}
+
+impl Failure {
+    pub(super) fn refused(state: &str, message: impl Into<String>) -> Self {
+        Self::Refused { state: state.to_owned(), message: message.into() }
+    }
+
+    /// While applying: what the engine refuses does not fit.
+    pub(super) fn while_applying(self) -> NodeError {
+        match self {
+            Self::Environmental(why) | Self::Conflict(why) => NodeError::Environmental(why),
+            Self::Refused { state, message } => {
+                NodeError::Diverged(format!("{message} (SQLSTATE {state})"))
+            }
+        }
+    }
+}
+
+impl From<Failure> for SqlError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Environmental(why) => Self::Node(NodeError::Environmental(why)),
+            Failure::Conflict(why) => Self::Conflict(why),
+            Failure::Refused { state, message } => Self::Refused { state, message },
+        }
+    }
+}
+
+/// One connection.
+#[async_trait]
+pub(super) trait Session: Send + Sync + 'static {
+    /// A statement of ours without values, such as DDL or `COMMIT`.
+    async fn command(&mut self, sql: &str) -> Result<(), Failure>;
+
+    /// A statement of ours; how many rows it changed.
+    async fn execute(&mut self, sql: &str, values: &[Value]) -> Result<u64, Failure>;
+
+    /// A query of ours whose columns are all texts, whole numbers or floating numbers.
+    async fn select(
+        &mut self,
+        sql: &str,
+        values: &[Value],
+    ) -> Result<Vec<Vec<Option<String>>>, Failure>;
+
+    /// One statement of a client's; a second one in the same text is refused.
+    async fn statement(&mut self, sql: &str) -> Result<Answer, Failure>;
+}
+
+/// One engine's ways.
+#[async_trait]
+pub(super) trait Dialect: Send + Sync + 'static {
+    type Session: Session;
+
+    fn engine(&self) -> Engine;
+
+    async fn connect(&self, purpose: Purpose) -> Result<Self::Session, Failure>;
+
+    /// Begins a transaction that applies.
+    fn begin_apply(&self) -> &'static str;
+
+    /// Begins a transaction that sees one snapshot; statements, in order.
+    fn begin_snapshot(&self) -> &'static [&'static str];
+
+    /// Whether DDL can be rolled back. Where it cannot, it is repeatable.
+    fn transactional_ddl(&self) -> bool;
+
+    fn quote(&self, name: &str) -> String;
+
+    /// The `number`-th value of a statement, from 1, as a column of this kind takes it.
+    fn value(&self, kind: Kind, number: usize) -> String;
+
+    /// A column in the text that [`Value::of_text`] reads.
+    fn text_of(&self, kind: Kind, column: &str) -> String;
+
+    /// The operator of two values that are the same, also when both are null.
+    fn same(&self) -> &'static str;
+
+    /// The type of a text, a number of 64 bits, of our own tables.
+    fn own_text(&self) -> &'static str;
+
+    /// A column's definition.
+    fn column(&self, column: &Column, in_key: bool) -> String;
+
+    /// What comes after the columns of `CREATE TABLE`.
+    fn table_options(&self) -> &'static str;
+
+    /// `CREATE TABLE` of a capture table's own number.
+    fn numbered(&self) -> &'static str;
+
+    /// The type of a column in a capture table, which holds anything.
+    fn captured(&self, kind: Kind) -> String;
+
+    /// The triggers of a table; they may be there already.
+    fn triggers(&self, table: &Table) -> Vec<String>;
+
+    /// What is left to drop when a table has gone.
+    fn drop_rest(&self, _table: &str) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+/// The name of a table's capture table.
+pub(super) fn capture_table(table: &str) -> String {
+    format!("_ledger_cap_{table}")
+}
+
+/// What triggers say to whoever is not Herdsman.
+pub(super) fn turned_away(table: &str) -> String {
+    format!("table {table} belongs to a ledger: write to it through Herdsman")
+}
+
+/// `o_a, o_b` or `n_a, n_b`.
+pub(super) fn captured_columns(
+    dialect: &dyn Fn(&str) -> String,
+    table: &Table,
+    prefix: &str,
+) -> String {
+    let columns: Vec<String> =
+        table.columns.iter().map(|it| dialect(&format!("{prefix}_{}", it.name))).collect();
+    columns.join(", ")
+}
+
+/// The statement that a trigger captures one change with.
+pub(super) fn capture_insert(quote: &dyn Fn(&str) -> String, table: &Table, op: Op) -> String {
+    let mut columns = vec!["op".to_owned()];
+    let mut values = vec![format!("'{}'", op.letter())];
+    for (prefix, row, there) in [("o", "OLD", op != Op::Insert), ("n", "NEW", op != Op::Delete)] {
+        if there {
+            columns.push(captured_columns(quote, table, prefix));
+            values.extend(table.columns.iter().map(|it| format!("{row}.{}", quote(&it.name))));
+        }
+    }
+    format!(
+        "INSERT INTO {} ({}) VALUES ({})",
+        quote(&capture_table(&table.name)),
+        columns.join(", "),
+        values.join(", ")
+    )
+}
+
+/// How a row changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Op {
+    Insert,
+    Update,
+    Delete,
+}
+
+impl Op {
+    pub(super) const ALL: [Self; 3] = [Self::Insert, Self::Update, Self::Delete];
+
+    pub(super) fn letter(self) -> char {
+        match self {
+            Self::Insert => 'i',
+            Self::Update => 'u',
+            Self::Delete => 'd',
+        }
+    }
+
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Insert => "INSERT",
+            Self::Update => "UPDATE",
+            Self::Delete => "DELETE",
+        }
+    }
+}
+
+/// Whether a client's statement is one that reads or changes rows; anything else could end the transaction that is to be
+/// rolled back, or change what the log knows nothing of.
+pub(super) fn check_statement(sql: &str) -> Result<(), Failure> {
+    const ALLOWED: [&str; 7] = ["SELECT", "INSERT", "UPDATE", "DELETE", "WITH", "VALUES", "TABLE"];
+    let word: String = sql
+        .trim_start()
+        .chars()
+        .take_while(char::is_ascii_alphabetic)
+        .collect::<String>()
+        .to_ascii_uppercase();
+    if ALLOWED.contains(&word.as_str()) {
+        return Ok(());
+    }
+    Err(Failure::refused(
+        "0A000",
+        "only SELECT, INSERT, UPDATE, DELETE, WITH, VALUES and TABLE can be run in a ledger's transaction",
+    ))
+}

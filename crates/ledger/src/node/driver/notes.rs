@@ -1,0 +1,248 @@
+//! What a node writes down about itself.
+
+use crate::{
+    ChainHash, LogId, Offset, RequestId, Value,
+    entry::{Attempt, Genesis},
+    identity::{hex_of, unhex},
+    node::{
+        NodeError,
+        dialect::{Dialect, Failure, Session},
+    },
+    replica::{Durable, Outcome, Settled, Step},
+    table::{Catalogue, Table},
+    value::Kind,
+};
+
+/// Makes our tables, and the node a follower.
+pub(super) async fn install<D: Dialect>(
+    dialect: &D,
+    session: &mut D::Session,
+    genesis: &Genesis,
+    hash: ChainHash,
+) -> Result<(), NodeError> {
+    let (key, text, options) = (own_key(dialect), dialect.own_text(), dialect.table_options());
+    let number_type = dialect.captured(Kind::Int64);
+    let tables = [
+        format!(
+            "CREATE TABLE IF NOT EXISTS _ledger_state (one {number_type} PRIMARY KEY, log {text} NOT NULL, entries {number_type} NOT NULL, \
+             keys_most {number_type} NOT NULL, applied {number_type} NOT NULL, hash {text} NOT NULL, pending {number_type}, fenced {text}){options}"
+        ),
+        format!(
+            "CREATE TABLE IF NOT EXISTS _ledger_outcome (at {number_type} PRIMARY KEY, hash {text} NOT NULL, request {text}, \
+             attempt {number_type}, outcome {text} NOT NULL){options}"
+        ),
+        format!(
+            "CREATE TABLE IF NOT EXISTS _ledger_table (name {key} PRIMARY KEY, definition {text} NOT NULL){options}"
+        ),
+    ];
+    let run = async |session: &mut D::Session| -> Result<Vec<Vec<Option<String>>>, Failure> {
+        for table in &tables {
+            session.command(table).await?;
+        }
+        session.command(dialect.begin_apply()).await?;
+        let found = session.select("SELECT log FROM _ledger_state", &[]).await?;
+        if found.is_empty() {
+            let values = [
+                Value::Text(genesis.log.to_string()),
+                number(genesis.window),
+                number(genesis.keys),
+                Value::Text(hash.to_string()),
+            ];
+            let kinds = [TEXT, Kind::Int64, Kind::Int64, TEXT];
+            let [log, entries, keys, hash] = places(dialect, kinds);
+            let sql = format!(
+                "INSERT INTO _ledger_state (one, log, entries, keys_most, applied, hash) VALUES (1, {log}, {entries}, {keys}, 0, {hash})"
+            );
+            session.execute(&sql, &values).await?;
+        }
+        Ok(found)
+    };
+    let found = run(session).await.map_err(Failure::while_applying)?;
+    if found.is_empty() {
+        let step = Step {
+            at: Offset::GENESIS,
+            hash,
+            attempt: None,
+            outcome: Outcome::Noted,
+            act: crate::replica::Act::Nothing,
+        };
+        note(dialect, session, &step).await.map_err(Failure::while_applying)?;
+    }
+    session.command("COMMIT").await.map_err(Failure::while_applying)?;
+    let theirs = found.into_iter().flatten().flatten().next();
+    match theirs {
+        Some(theirs) if theirs != genesis.log.to_string() => Err(NodeError::Diverged(format!(
+            "it follows log {theirs}, not {}; a node of another ledger has to be emptied first",
+            genesis.log
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Reads all of it.
+pub(super) async fn read<D: Dialect>(
+    dialect: &D,
+    session: &mut D::Session,
+) -> Result<Durable, NodeError> {
+    let state =
+        "SELECT log, entries, keys_most, applied, hash, fenced FROM _ledger_state WHERE one = 1";
+    let rows = select(dialect, session, state).await?;
+    let row = rows.first().ok_or_else(|| bad("no state"))?;
+    let [Some(log), Some(window), Some(keys), Some(applied), Some(hash), fenced] = row.as_slice()
+    else {
+        return Err(bad("state"));
+    };
+    let genesis = Genesis {
+        log: LogId::parse(log).ok_or_else(|| bad("log"))?,
+        window: window.parse().map_err(|_| bad("window"))?,
+        keys: keys.parse().map_err(|_| bad("keys"))?,
+    };
+    let applied = Offset(applied.parse().map_err(|_| bad("place"))?);
+    let outcomes = "SELECT at, hash, request, attempt, outcome FROM _ledger_outcome ORDER BY at";
+    let settled = select(dialect, session, outcomes).await?;
+    let settled = settled.iter().map(|row| settled_of(row)).collect::<Result<_, _>>()?;
+    let catalogue = catalogue(dialect, session).await.map_err(Failure::while_applying)??;
+    let hash = hash_of(hash)?;
+    Ok(Durable { genesis, applied, hash, catalogue, settled, fenced: fenced.clone() })
+}
+
+/// The tables' definitions.
+pub(super) async fn catalogue<D: Dialect>(
+    _dialect: &D,
+    session: &mut D::Session,
+) -> Result<Result<Catalogue, NodeError>, Failure> {
+    let rows = session.select("SELECT definition FROM _ledger_table", &[]).await?;
+    let table = |row: &Vec<Option<String>>| {
+        let text = row.first().and_then(Option::as_deref).unwrap_or_default();
+        let table = unhex(text).and_then(|bytes| Table::of_bytes(&bytes).ok());
+        table.map(|table| (table.name.clone(), table)).ok_or_else(|| bad("a table's definition"))
+    };
+    Ok(rows.iter().map(table).collect::<Result<_, _>>().map(Catalogue))
+}
+
+/// Writes down what came of an entry.
+pub(super) async fn note<D: Dialect>(
+    dialect: &D,
+    session: &mut D::Session,
+    step: &Step,
+) -> Result<(), Failure> {
+    let places = places(dialect, [Kind::Int64, TEXT, TEXT, Kind::Int64, TEXT]);
+    let sql = format!(
+        "INSERT INTO _ledger_outcome (at, hash, request, attempt, outcome) VALUES ({})",
+        places.join(", ")
+    );
+    let values = [
+        number(step.at.0),
+        Value::Text(step.hash.to_string()),
+        step.attempt.map_or(Value::Null, |it| Value::Text(it.request.to_string())),
+        step.attempt.map_or(Value::Null, |it| Value::Int(i64::from(it.number))),
+        Value::Text(step.outcome.to_string()),
+    ];
+    session.execute(&sql, &values).await.map(|_| ())
+}
+
+/// Writes a table's definition down, or that it has gone.
+pub(super) async fn define<D: Dialect>(
+    dialect: &D,
+    session: &mut D::Session,
+    name: &str,
+    table: Option<&Table>,
+) -> Result<(), Failure> {
+    let [first, second] = places(dialect, [TEXT, TEXT]);
+    let delete = format!("DELETE FROM _ledger_table WHERE name = {first}");
+    session.execute(&delete, &[Value::Text(name.to_owned())]).await?;
+    let Some(table) = table else { return Ok(()) };
+    let insert = format!("INSERT INTO _ledger_table (name, definition) VALUES ({first}, {second})");
+    let values = [Value::Text(name.to_owned()), Value::Text(hex_of(&table.to_bytes()))];
+    session.execute(&insert, &values).await.map(|_| ())
+}
+
+pub(super) async fn fence<D: Dialect>(
+    dialect: &D,
+    session: &mut D::Session,
+    why: &str,
+) -> Result<(), Failure> {
+    let sql = format!(
+        "UPDATE _ledger_state SET fenced = {} WHERE one = 1 AND fenced IS NULL",
+        dialect.value(TEXT, 1)
+    );
+    let why = why.replace('\0', "");
+    session.execute(&sql, &[Value::Text(why)]).await.map(|_| ())
+}
+
+/// Where the node is, the log up to there, the change of a table that is under way, and why it may not go on.
+pub(super) struct Place {
+    pub(super) applied: Offset,
+    pub(super) hash: ChainHash,
+    pub(super) window: u64,
+    pub(super) pending: Option<Offset>,
+    pub(super) fenced: Option<String>,
+}
+
+pub(super) async fn place<D: Dialect>(
+    dialect: &D,
+    session: &mut D::Session,
+) -> Result<Place, NodeError> {
+    let sql = "SELECT applied, hash, entries, pending, fenced FROM _ledger_state WHERE one = 1";
+    let rows = select(dialect, session, sql).await?;
+    let row = rows.first().ok_or_else(|| bad("state"))?;
+    let [Some(applied), Some(hash), Some(window), pending, fenced] = row.as_slice() else {
+        return Err(bad("state"));
+    };
+    Ok(Place {
+        applied: Offset(applied.parse().map_err(|_| bad("place"))?),
+        hash: hash_of(hash)?,
+        window: window.parse().map_err(|_| bad("window"))?,
+        pending: pending.as_deref().and_then(|it| it.parse().ok()).map(Offset),
+        fenced: fenced.clone(),
+    })
+}
+
+pub(super) const TEXT: Kind = Kind::Text { max: None };
+
+pub(super) fn number(number: u64) -> Value {
+    Value::Int(i64::try_from(number).unwrap_or(i64::MAX))
+}
+
+fn places<D: Dialect, const N: usize>(dialect: &D, kinds: [Kind; N]) -> [String; N] {
+    let mut at = 0;
+    kinds.map(|kind| {
+        at += 1;
+        dialect.value(kind, at)
+    })
+}
+
+/// The type of a table's name as a key.
+fn own_key<D: Dialect>(dialect: &D) -> String {
+    dialect.captured(Kind::Text { max: Some(40) })
+}
+
+async fn select<D: Dialect>(
+    _dialect: &D,
+    session: &mut D::Session,
+    sql: &str,
+) -> Result<Vec<Vec<Option<String>>>, NodeError> {
+    session.select(sql, &[]).await.map_err(Failure::while_applying)
+}
+
+fn settled_of(row: &[Option<String>]) -> Result<Settled, NodeError> {
+    let [Some(at), Some(hash), request, attempt, Some(outcome)] = row else {
+        return Err(bad("outcome"));
+    };
+    let request = request.as_deref().map(|it| RequestId::parse(it).ok_or_else(|| bad("request")));
+    let number = attempt.as_deref().and_then(|it| it.parse().ok()).unwrap_or_default();
+    Ok(Settled {
+        at: Offset(at.parse().map_err(|_| bad("place"))?),
+        hash: hash_of(hash)?,
+        attempt: request.transpose()?.map(|request| Attempt { request, number }),
+        outcome: outcome.parse().map_err(|_| bad("outcome"))?,
+    })
+}
+
+fn hash_of(text: &str) -> Result<ChainHash, NodeError> {
+    unhex(text).and_then(|it| it.try_into().ok()).map(ChainHash).ok_or_else(|| bad("hash"))
+}
+
+fn bad(what: &str) -> NodeError {
+    NodeError::Diverged(format!("what it wrote down about itself cannot be read: {what}"))
+}

@@ -1,0 +1,304 @@
+//! MariaDB as a node.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use sqlx::{
+    Column as _, ConnectOptions as _, Either, Executor as _, Row as _, SqlSafeStr as _,
+    TypeInfo as _,
+    mysql::{MySqlArguments, MySqlConnectOptions, MySqlConnection, MySqlRow},
+};
+
+use super::{
+    Answer, Engine, Node,
+    dialect::{Dialect, Failure, Op, Purpose, Session, capture_insert, turned_away},
+    driver::SqlNode,
+};
+use crate::{
+    Value,
+    table::{Column, Table},
+    value::Kind,
+};
+
+/// How long a connection may take; a healthy server answers within milliseconds.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// Same rows, same bytes: nothing is padded, folded or cut.
+const TEXT: &str = "CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin";
+
+/// MariaDB that behaves as the standard says where it can be told to.
+const SESSION: &str = "SET SESSION sql_mode = 'ANSI,TRADITIONAL,NO_BACKSLASH_ESCAPES,PIPES_AS_CONCAT,SIMULTANEOUS_ASSIGNMENT,IGNORE_SPACE', \
+                       time_zone = '+00:00', autocommit = 1, innodb_snapshot_isolation = 1, tx_isolation = 'REPEATABLE-READ', foreign_key_checks = 1";
+
+/// A MariaDB server, 10.11.8 or later (for `innodb_snapshot_isolation`), as a node. Its account needs everything on its
+/// database.
+#[must_use]
+pub fn mariadb(name: &str, options: MySqlConnectOptions) -> Box<dyn Node> {
+    Box::new(SqlNode::new(name, MariaDb { options: options.charset("utf8mb4") }))
+}
+
+struct MariaDb {
+    options: MySqlConnectOptions,
+}
+
+struct MariaDbSession(MySqlConnection);
+
+#[async_trait]
+impl Dialect for MariaDb {
+    type Session = MariaDbSession;
+
+    fn engine(&self) -> Engine {
+        Engine::MariaDb
+    }
+
+    async fn connect(&self, purpose: Purpose) -> Result<MariaDbSession, Failure> {
+        let connected = tokio::time::timeout(CONNECT, self.options.connect()).await;
+        let connection = connected
+            .map_err(|_| Failure::Environmental(format!("no answer within {CONNECT:?}")))?
+            .map_err(|error| failure(&error))?;
+        let mut session = MariaDbSession(connection);
+        session.command(SESSION).await?;
+        session
+            .command(match purpose {
+                Purpose::Apply => "SET @herdsman_apply = 1, SESSION innodb_lock_wait_timeout = 2",
+                Purpose::Capture => {
+                    "SET @herdsman_capture = 1, SESSION innodb_lock_wait_timeout = 5"
+                }
+            })
+            .await?;
+        Ok(session)
+    }
+
+    fn begin_apply(&self) -> &'static str {
+        "START TRANSACTION"
+    }
+
+    fn begin_snapshot(&self) -> &'static [&'static str] {
+        &["START TRANSACTION WITH CONSISTENT SNAPSHOT"]
+    }
+
+    fn transactional_ddl(&self) -> bool {
+        false
+    }
+
+    fn quote(&self, name: &str) -> String {
+        format!("`{}`", name.replace('`', "``"))
+    }
+
+    fn value(&self, kind: Kind, _number: usize) -> String {
+        match kind {
+            Kind::Bytes { .. } => "UNHEX(?)".to_owned(),
+            Kind::Bool => "(? = 'true')".to_owned(),
+            Kind::Decimal { precision, scale } => {
+                format!("CAST(? AS DECIMAL({precision},{scale}))")
+            }
+            Kind::Date => "CAST(? AS DATE)".to_owned(),
+            Kind::Timestamp => "CAST(? AS DATETIME(6))".to_owned(),
+            Kind::Uuid => "CAST(? AS UUID)".to_owned(),
+            // Compared as the column's collation has it, and numbers are bound as numbers.
+            Kind::Text { .. } | Kind::Json | Kind::Int32 | Kind::Int64 | Kind::Float => {
+                "?".to_owned()
+            }
+        }
+    }
+
+    fn text_of(&self, kind: Kind, column: &str) -> String {
+        match kind {
+            Kind::Bytes { .. } => format!("LOWER(HEX({column}))"),
+            Kind::Timestamp => format!("DATE_FORMAT({column}, '%Y-%m-%d %H:%i:%s.%f')"),
+            Kind::Date => format!("DATE_FORMAT({column}, '%Y-%m-%d')"),
+            Kind::Decimal { .. } | Kind::Uuid | Kind::Bool => format!("CAST({column} AS CHAR)"),
+            Kind::Text { .. } | Kind::Json | Kind::Int32 | Kind::Int64 | Kind::Float => {
+                column.to_owned()
+            }
+        }
+    }
+
+    fn same(&self) -> &'static str {
+        "<=>"
+    }
+
+    fn own_text(&self) -> &'static str {
+        "longtext CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin"
+    }
+
+    fn column(&self, column: &Column, in_key: bool) -> String {
+        let name = self.quote(&column.name);
+        let null = if column.nullable { "" } else { " NOT NULL" };
+        match column.kind {
+            Kind::Text { max: Some(max) } if in_key => {
+                format!("{name} varchar({max}) {TEXT}{null}")
+            }
+            // A row of long varchars would be longer than MariaDB's rows may be.
+            Kind::Text { max: Some(max) } => {
+                format!("{name} longtext {TEXT}{null} CHECK (char_length({name}) <= {max})")
+            }
+            Kind::Bytes { max: Some(max) } if in_key => format!("{name} varbinary({max}){null}"),
+            Kind::Bytes { max: Some(max) } => {
+                format!("{name} longblob{null} CHECK (octet_length({name}) <= {max})")
+            }
+            Kind::Json => {
+                format!("{name} {}{null} CHECK (json_valid({name}))", self.captured(Kind::Json))
+            }
+            kind => format!("{name} {}{null}", self.captured(kind)),
+        }
+    }
+
+    fn table_options(&self) -> &'static str {
+        " ENGINE=InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin"
+    }
+
+    fn numbered(&self) -> &'static str {
+        "seq bigint AUTO_INCREMENT PRIMARY KEY"
+    }
+
+    fn captured(&self, kind: Kind) -> String {
+        match kind {
+            Kind::Bool => "boolean".to_owned(),
+            Kind::Int32 => "int".to_owned(),
+            Kind::Int64 => "bigint".to_owned(),
+            Kind::Decimal { precision, scale } => format!("decimal({precision},{scale})"),
+            Kind::Float => "double".to_owned(),
+            Kind::Text { max: Some(max @ 0..=255) } => format!("varchar({max}) {TEXT}"),
+            Kind::Text { .. } => format!("longtext {TEXT}"),
+            Kind::Bytes { .. } => "longblob".to_owned(),
+            Kind::Date => "date".to_owned(),
+            Kind::Timestamp => "datetime(6)".to_owned(),
+            Kind::Uuid => "uuid".to_owned(),
+            Kind::Json => "longtext CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin".to_owned(),
+        }
+    }
+
+    fn triggers(&self, table: &Table) -> Vec<String> {
+        let quote = |name: &str| self.quote(name);
+        let message = turned_away(&table.name).replace('\'', "''");
+        Op::ALL
+            .iter()
+            .map(|op| {
+                format!(
+                    "CREATE OR REPLACE TRIGGER {} AFTER {} ON {} FOR EACH ROW BEGIN IF @herdsman_apply IS NULL THEN \
+                     IF @herdsman_capture IS NULL THEN SIGNAL SQLSTATE '25006' SET MESSAGE_TEXT = '{message}'; END IF; \
+                     {}; END IF; END",
+                    quote(&format!("_ledger_{}_{}", op.letter(), table.name)),
+                    op.word(),
+                    quote(&table.name),
+                    capture_insert(&quote, table, *op)
+                )
+            })
+            .collect()
+    }
+}
+
+impl MariaDbSession {
+    fn arguments(values: &[Value]) -> Result<MySqlArguments, Failure> {
+        use sqlx::Arguments as _;
+        let mut arguments = MySqlArguments::default();
+        for value in values {
+            let added = match value {
+                Value::Int(number) => arguments.add(*number),
+                Value::Float(bits) => arguments.add(f64::from_bits(*bits)),
+                other => arguments.add(other.to_text()),
+            };
+            added.map_err(|error| Failure::Environmental(error.to_string()))?;
+        }
+        Ok(arguments)
+    }
+}
+
+#[async_trait]
+impl Session for MariaDbSession {
+    async fn command(&mut self, sql: &str) -> Result<(), Failure> {
+        let sql = sqlx::AssertSqlSafe(sql.to_owned());
+        self.0.execute(sqlx::raw_sql(sql)).await.map(|_| ()).map_err(|error| failure(&error))
+    }
+
+    async fn execute(&mut self, sql: &str, values: &[Value]) -> Result<u64, Failure> {
+        let arguments = Self::arguments(values)?;
+        let query = sqlx::query_with(sqlx::AssertSqlSafe(sql.to_owned()).into_sql_str(), arguments);
+        self.0
+            .execute(query)
+            .await
+            .map(|done| done.rows_affected())
+            .map_err(|error| failure(&error))
+    }
+
+    async fn select(
+        &mut self,
+        sql: &str,
+        values: &[Value],
+    ) -> Result<Vec<Vec<Option<String>>>, Failure> {
+        let arguments = Self::arguments(values)?;
+        let query = sqlx::query_with(sqlx::AssertSqlSafe(sql.to_owned()).into_sql_str(), arguments);
+        let rows = self.0.fetch_all(query).await.map_err(|error| failure(&error))?;
+        rows.iter().map(row).collect()
+    }
+
+    async fn statement(&mut self, sql: &str) -> Result<Answer, Failure> {
+        use futures_util::TryStreamExt as _;
+        // Prepared: a second statement in the text is refused.
+        let query = sqlx::query(sqlx::AssertSqlSafe(sql.to_owned())).persistent(false);
+        let mut results = self.0.fetch_many(query);
+        let mut answer = Answer::default();
+        while let Some(result) = results.try_next().await.map_err(|error| failure(&error))? {
+            match result {
+                Either::Left(done) => {
+                    answer.affected = answer.affected.saturating_add(done.rows_affected());
+                }
+                Either::Right(one) => answer.rows.push(row(&one)?),
+            }
+        }
+        Ok(answer)
+    }
+}
+
+/// Whatever the types are, in text.
+fn row(row: &MySqlRow) -> Result<Vec<Option<String>>, Failure> {
+    let cell = |i: usize| -> Result<Option<String>, sqlx::Error> {
+        let kind = row.columns().get(i).map(|column| column.type_info().name().to_owned());
+        Ok(match kind.as_deref() {
+            Some("DOUBLE") => row.try_get::<Option<f64>, _>(i)?.map(|it| it.to_string()),
+            Some("FLOAT") => row.try_get::<Option<f32>, _>(i)?.map(|it| it.to_string()),
+            Some("BIGINT" | "INT" | "SMALLINT" | "TINYINT" | "MEDIUMINT") => {
+                row.try_get::<Option<i64>, _>(i)?.map(|it| it.to_string())
+            }
+            Some("BOOLEAN") => {
+                row.try_get::<Option<bool>, _>(i)?.map(|it| u8::from(it).to_string())
+            }
+            Some(unsigned) if unsigned.ends_with("UNSIGNED") => {
+                row.try_get::<Option<u64>, _>(i)?.map(|it| it.to_string())
+            }
+            _ => row.try_get_unchecked::<Option<String>, _>(i)?,
+        })
+    };
+    let cells: Result<_, sqlx::Error> = (0..row.len()).map(cell).collect();
+    cells.map_err(|error| {
+        Failure::refused("0A000", format!("a result that cannot be read: {error}"))
+    })
+}
+
+/// Which errors another try may get over.
+fn failure(error: &sqlx::Error) -> Failure {
+    /// Deadlock, and a row that changed since the snapshot.
+    const CONFLICTS: [u16; 2] = [1213, 1020];
+    /// Values that do not fit, which have no class of their own.
+    const REFUSED: [u16; 5] = [1364, 1366, 4025, 1292, 1300];
+    let Some(error) = error.as_database_error() else {
+        return Failure::Environmental(error.to_string());
+    };
+    let number =
+        error.try_downcast_ref::<sqlx::mysql::MySqlDatabaseError>().map_or(0, |it| it.number());
+    let (state, message) =
+        (error.code().unwrap_or_default().into_owned(), error.message().to_owned());
+    if CONFLICTS.contains(&number) {
+        return Failure::Conflict(message);
+    }
+    let class = state.get(..2);
+    // Too many connections, and a table that is locked, are in class 42 or 08 by chance or by design.
+    if REFUSED.contains(&number)
+        || matches!(class, Some("21" | "22" | "23" | "25" | "42" | "44" | "45" | "0A"))
+    {
+        let state = if state == "HY000" { "22000".to_owned() } else { state };
+        return Failure::Refused { state, message };
+    }
+    Failure::Environmental(format!("{message} (error {number}, SQLSTATE {state})"))
+}

@@ -1,0 +1,262 @@
+//! PostgreSQL as a node.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use herdsman_node::{Conninfo, Tls};
+use tokio_postgres::{Client, types::ToSql};
+
+use super::{
+    Answer, Engine, Node,
+    dialect::{Dialect, Failure, Op, Purpose, Session, capture_insert, turned_away},
+    driver::SqlNode,
+};
+use crate::{
+    Value,
+    table::{Column, Table},
+    value::Kind,
+};
+
+/// How long a connection may take; a healthy server answers within milliseconds.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// A PostgreSQL server, 15 or later, as a node. Its account must own the tables and be allowed to set
+/// `session_replication_role` (a superuser, or `GRANT SET ON PARAMETER session_replication_role`).
+#[must_use]
+pub fn postgres(name: &str, info: Conninfo, tls: Tls) -> Box<dyn Node> {
+    Box::new(SqlNode::new(name, Postgres { info, tls }))
+}
+
+struct Postgres {
+    info: Conninfo,
+    tls: Tls,
+}
+
+struct PostgresSession(Client);
+
+#[async_trait]
+impl Dialect for Postgres {
+    type Session = PostgresSession;
+
+    fn engine(&self) -> Engine {
+        Engine::Postgres
+    }
+
+    async fn connect(&self, purpose: Purpose) -> Result<PostgresSession, Failure> {
+        let connected = herdsman_node::connect(&self.info, &self.tls, CONNECT).await;
+        let connection = connected.map_err(|error| Failure::Environmental(error.to_string()))?;
+        let (client, driver) = connection.split(|_| {});
+        tokio::spawn(driver);
+        let mut session = PostgresSession(client);
+        session
+            .command("SET timezone = 'UTC'; SET datestyle = 'ISO'; SET extra_float_digits = 1; SET standard_conforming_strings = on; SET client_min_messages = warning; SET synchronous_commit = on")
+            .await?;
+        session
+            .command(match purpose {
+                // A client's open transaction must not hold the log up in silence.
+                Purpose::Apply => "SET session_replication_role = replica; SET lock_timeout = '2s'",
+                Purpose::Capture => "SET herdsman.capture = 'on'; SET lock_timeout = '5s'",
+            })
+            .await?;
+        Ok(session)
+    }
+
+    fn begin_apply(&self) -> &'static str {
+        "BEGIN"
+    }
+
+    fn begin_snapshot(&self) -> &'static [&'static str] {
+        &["BEGIN ISOLATION LEVEL REPEATABLE READ"]
+    }
+
+    fn transactional_ddl(&self) -> bool {
+        true
+    }
+
+    fn quote(&self, name: &str) -> String {
+        format!("\"{}\"", name.replace('"', "\"\""))
+    }
+
+    fn value(&self, kind: Kind, number: usize) -> String {
+        match kind {
+            Kind::Bytes { .. } => format!("decode(${number}::text, 'hex')"),
+            // The limit is checked by us; PostgreSQL's cast would cut.
+            Kind::Text { .. } => format!("${number}::text"),
+            kind => format!("${number}::text::{}", pg_type(kind)),
+        }
+    }
+
+    fn text_of(&self, kind: Kind, column: &str) -> String {
+        match kind {
+            Kind::Bytes { .. } => format!("encode({column}, 'hex')"),
+            Kind::Timestamp => format!("to_char({column}, 'YYYY-MM-DD HH24:MI:SS.US')"),
+            Kind::Date => format!("to_char({column}, 'YYYY-MM-DD')"),
+            _ => format!("{column}::text"),
+        }
+    }
+
+    fn same(&self) -> &'static str {
+        "IS NOT DISTINCT FROM"
+    }
+
+    fn own_text(&self) -> &'static str {
+        "text"
+    }
+
+    fn column(&self, column: &Column, _in_key: bool) -> String {
+        let null = if column.nullable { "" } else { " NOT NULL" };
+        let name = self.quote(&column.name);
+        let check = match column.kind {
+            Kind::Bytes { max: Some(max) } => format!(" CHECK (octet_length({name}) <= {max})"),
+            _ => String::new(),
+        };
+        format!("{name} {}{null}{check}", pg_type(column.kind))
+    }
+
+    fn table_options(&self) -> &'static str {
+        ""
+    }
+
+    fn numbered(&self) -> &'static str {
+        "seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY"
+    }
+
+    fn captured(&self, kind: Kind) -> String {
+        pg_type(kind)
+    }
+
+    fn triggers(&self, table: &Table) -> Vec<String> {
+        let quote = |name: &str| self.quote(name);
+        let (name, function) = (quote(&table.name), quote(&format!("_ledger_cap_{}", table.name)));
+        let branches: Vec<String> = Op::ALL
+            .iter()
+            .map(|op| {
+                format!(
+                    "IF TG_OP = '{}' THEN {}; END IF;",
+                    op.word(),
+                    capture_insert(&quote, table, *op)
+                )
+            })
+            .collect();
+        let message = turned_away(&table.name).replace('\'', "''");
+        vec![
+            format!(
+                "CREATE OR REPLACE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $herdsman$ BEGIN \
+                 IF current_setting('herdsman.capture', true) IS DISTINCT FROM 'on' THEN RAISE EXCEPTION '{message}' USING ERRCODE = '25006'; END IF; \
+                 {} RETURN NULL; END $herdsman$",
+                branches.join(" ")
+            ),
+            format!(
+                "CREATE OR REPLACE TRIGGER _ledger AFTER INSERT OR UPDATE OR DELETE ON {name} FOR EACH ROW EXECUTE FUNCTION {function}()"
+            ),
+        ]
+    }
+
+    fn drop_rest(&self, table: &str) -> Vec<String> {
+        vec![format!("DROP FUNCTION IF EXISTS {}()", self.quote(&format!("_ledger_cap_{table}")))]
+    }
+}
+
+fn pg_type(kind: Kind) -> String {
+    match kind {
+        Kind::Bytes { .. } => "bytea".to_owned(),
+        kind => kind.to_string(),
+    }
+}
+
+#[async_trait]
+impl Session for PostgresSession {
+    async fn command(&mut self, sql: &str) -> Result<(), Failure> {
+        self.0.batch_execute(sql).await.map_err(|error| failure(&error))
+    }
+
+    async fn execute(&mut self, sql: &str, values: &[Value]) -> Result<u64, Failure> {
+        let texts: Vec<Option<String>> = values.iter().map(Value::to_text).collect();
+        let values: Vec<&(dyn ToSql + Sync)> =
+            texts.iter().map(|it| it as &(dyn ToSql + Sync)).collect();
+        self.0.execute(sql, &values).await.map_err(|error| failure(&error))
+    }
+
+    async fn select(
+        &mut self,
+        sql: &str,
+        values: &[Value],
+    ) -> Result<Vec<Vec<Option<String>>>, Failure> {
+        let texts: Vec<Option<String>> = values.iter().map(Value::to_text).collect();
+        let values: Vec<&(dyn ToSql + Sync)> =
+            texts.iter().map(|it| it as &(dyn ToSql + Sync)).collect();
+        let rows = self.0.query(sql, &values).await.map_err(|error| failure(&error))?;
+        rows.iter().map(row).collect()
+    }
+
+    async fn statement(&mut self, sql: &str) -> Result<Answer, Failure> {
+        // Prepared: a second statement in the text is refused.
+        let statement = self.0.prepare(sql).await.map_err(|error| failure(&error))?;
+        if !statement.params().is_empty() {
+            return Err(Failure::refused(
+                "0A000",
+                "a statement with parameters is not supported here",
+            ));
+        }
+        if statement.columns().is_empty() {
+            let affected =
+                self.0.execute(&statement, &[]).await.map_err(|error| failure(&error))?;
+            return Ok(Answer { affected, rows: Vec::new() });
+        }
+        // In text, whatever the types are.
+        let messages = self.0.simple_query(sql).await.map_err(|error| failure(&error))?;
+        let mut answer = Answer::default();
+        for message in messages {
+            match message {
+                tokio_postgres::SimpleQueryMessage::Row(row) => {
+                    answer
+                        .rows
+                        .push((0..row.len()).map(|i| row.get(i).map(str::to_owned)).collect());
+                }
+                // Of `INSERT … RETURNING` and the like.
+                tokio_postgres::SimpleQueryMessage::CommandComplete(count) if !is_query(sql) => {
+                    answer.affected = count;
+                }
+                _ => {}
+            }
+        }
+        Ok(answer)
+    }
+}
+
+fn is_query(sql: &str) -> bool {
+    let word: String = sql.trim_start().chars().take_while(char::is_ascii_alphabetic).collect();
+    ["SELECT", "VALUES", "TABLE", "WITH"].iter().any(|it| word.eq_ignore_ascii_case(it))
+}
+
+/// Texts and whole numbers.
+fn row(row: &tokio_postgres::Row) -> Result<Vec<Option<String>>, Failure> {
+    use tokio_postgres::types::Type;
+    let cell = |i: usize| {
+        let kind = row.columns().get(i).map(|it| it.type_().clone());
+        let read = match kind {
+            Some(Type::INT8) => {
+                row.try_get::<_, Option<i64>>(i).map(|it| it.map(|it| it.to_string()))
+            }
+            _ => row.try_get::<_, Option<String>>(i),
+        };
+        read.map_err(|error| Failure::Environmental(error.to_string()))
+    };
+    (0..row.len()).map(cell).collect()
+}
+
+/// Which errors another try may get over. What the data, the schema or the statement is to blame for stays.
+fn failure(error: &tokio_postgres::Error) -> Failure {
+    let Some(error) = error.as_db_error() else {
+        return Failure::Environmental(herdsman_node::describe(error));
+    };
+    let (state, message) = (error.code().code(), error.message().to_owned());
+    match state.get(..2) {
+        Some("40") => Failure::Conflict(message),
+        Some(
+            "0A" | "21" | "22" | "23" | "26" | "2B" | "2F" | "34" | "38" | "39" | "42" | "44"
+            | "P0" | "25",
+        ) => Failure::refused(state, message),
+        _ => Failure::Environmental(format!("{message} (SQLSTATE {state})")),
+    }
+}

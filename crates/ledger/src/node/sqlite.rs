@@ -1,0 +1,272 @@
+//! SQLite as a node: a file on this machine.
+
+use std::path::{Path, PathBuf};
+
+use async_trait::async_trait;
+use rusqlite::{
+    Connection, ErrorCode, config::DbConfig, functions::FunctionFlags, types::ValueRef,
+};
+
+use super::{
+    Answer, Engine, Node,
+    dialect::{Dialect, Failure, Op, Purpose, Session, capture_insert},
+    driver::SqlNode,
+};
+use crate::{
+    Value,
+    table::{Column, Table},
+    value::Kind,
+    worker::Worker,
+};
+
+/// A function that only our connections have. The triggers call it, so nobody else can change a table; its name is all
+/// that SQLite tells them.
+const OURS: &str = "this_table_belongs_to_a_ledger_write_to_it_through_herdsman";
+
+/// An SQLite file as a node; it is made when it is not there.
+///
+/// There is one writer at a time: a client's transaction holds the log's entries up for as long as it runs.
+#[must_use]
+pub fn sqlite(name: &str, path: &Path) -> Box<dyn Node> {
+    Box::new(SqlNode::new(name, Sqlite { path: path.to_path_buf() }))
+}
+
+struct Sqlite {
+    path: PathBuf,
+}
+
+struct SqliteSession(Worker);
+
+#[async_trait]
+impl Dialect for Sqlite {
+    type Session = SqliteSession;
+
+    fn engine(&self) -> Engine {
+        Engine::Sqlite
+    }
+
+    async fn connect(&self, purpose: Purpose) -> Result<SqliteSession, Failure> {
+        let path = self.path.clone();
+        let opened = tokio::task::spawn_blocking(move || open(&path, purpose)).await;
+        let connection = opened
+            .map_err(|error| Failure::Environmental(error.to_string()))?
+            .map_err(|error| failure(&error))?;
+        let worker = Worker::start("ledger-sqlite", connection);
+        worker.map(SqliteSession).map_err(|error| Failure::Environmental(error.to_string()))
+    }
+
+    fn begin_apply(&self) -> &'static str {
+        "BEGIN IMMEDIATE"
+    }
+
+    fn begin_snapshot(&self) -> &'static [&'static str] {
+        // A transaction that begins as a reader could not become a writer once something was applied.
+        &["BEGIN IMMEDIATE"]
+    }
+
+    fn transactional_ddl(&self) -> bool {
+        true
+    }
+
+    fn quote(&self, name: &str) -> String {
+        format!("\"{}\"", name.replace('"', "\"\""))
+    }
+
+    fn value(&self, kind: Kind, number: usize) -> String {
+        match kind {
+            Kind::Bytes { .. } => format!("unhex(?{number})"),
+            Kind::Bool => format!("(?{number} = 'true')"),
+            _ => format!("?{number}"),
+        }
+    }
+
+    fn text_of(&self, _kind: Kind, column: &str) -> String {
+        column.to_owned()
+    }
+
+    fn same(&self) -> &'static str {
+        "IS"
+    }
+
+    fn own_text(&self) -> &'static str {
+        "text"
+    }
+
+    fn column(&self, column: &Column, _in_key: bool) -> String {
+        let name = self.quote(&column.name);
+        let null = if column.nullable { "" } else { " NOT NULL" };
+        format!("{name} {}{null}{}", sqlite_type(column.kind), check(column.kind, &name))
+    }
+
+    fn table_options(&self) -> &'static str {
+        " STRICT"
+    }
+
+    fn numbered(&self) -> &'static str {
+        "seq integer PRIMARY KEY"
+    }
+
+    fn captured(&self, kind: Kind) -> String {
+        sqlite_type(kind).to_owned()
+    }
+
+    fn triggers(&self, table: &Table) -> Vec<String> {
+        let quote = |name: &str| self.quote(name);
+        let mut all = Vec::new();
+        for op in Op::ALL {
+            let name = quote(&format!("_ledger_{}_{}", op.letter(), table.name));
+            all.push(format!("DROP TRIGGER IF EXISTS {name}"));
+            all.push(format!(
+                "CREATE TRIGGER {name} AFTER {} ON {} FOR EACH ROW BEGIN SELECT {OURS}(); {}; END",
+                op.word(),
+                quote(&table.name),
+                capture_insert(&quote, table, op)
+            ));
+        }
+        all
+    }
+}
+
+fn open(path: &Path, purpose: Purpose) -> rusqlite::Result<Connection> {
+    let connection = Connection::open(path)?;
+    connection.busy_timeout(std::time::Duration::from_secs(5))?;
+    connection.execute_batch(
+        "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA recursive_triggers = ON; PRAGMA case_sensitive_like = ON;",
+    )?;
+    match purpose {
+        Purpose::Apply => {
+            connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)?;
+        }
+        Purpose::Capture => {
+            connection.create_scalar_function(OURS, 0, FunctionFlags::SQLITE_UTF8, |_| Ok(1))?;
+        }
+    }
+    Ok(connection)
+}
+
+/// How a kind is stored. Texts of digits where SQLite has nothing exact.
+fn sqlite_type(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Bool | Kind::Int32 | Kind::Int64 => "INTEGER",
+        Kind::Float => "REAL",
+        Kind::Bytes { .. } => "BLOB",
+        Kind::Decimal { .. }
+        | Kind::Text { .. }
+        | Kind::Date
+        | Kind::Timestamp
+        | Kind::Uuid
+        | Kind::Json => "TEXT",
+    }
+}
+
+/// What SQLite would take and others would not.
+fn check(kind: Kind, name: &str) -> String {
+    match kind {
+        Kind::Bool => format!(" CHECK ({name} IN (0, 1))"),
+        Kind::Int32 => format!(" CHECK ({name} BETWEEN -2147483648 AND 2147483647)"),
+        Kind::Text { max: Some(max) } | Kind::Bytes { max: Some(max) } => {
+            format!(" CHECK (length({name}) <= {max})")
+        }
+        Kind::Json => format!(" CHECK (json_valid({name}))"),
+        _ => String::new(),
+    }
+}
+
+impl SqliteSession {
+    async fn run<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let gone = || Failure::Environmental("its thread has ended".to_owned());
+        self.0.run(job).await.ok_or_else(gone)?.map_err(|error| failure(&error))
+    }
+}
+
+fn bound(value: &Value) -> rusqlite::types::Value {
+    match value {
+        Value::Int(number) => rusqlite::types::Value::Integer(*number),
+        Value::Float(bits) => rusqlite::types::Value::Real(f64::from_bits(*bits)),
+        other => other.to_text().map_or(rusqlite::types::Value::Null, rusqlite::types::Value::Text),
+    }
+}
+
+#[async_trait]
+impl Session for SqliteSession {
+    async fn command(&mut self, sql: &str) -> Result<(), Failure> {
+        let sql = sql.to_owned();
+        self.run(move |connection| connection.execute_batch(&sql)).await
+    }
+
+    async fn execute(&mut self, sql: &str, values: &[Value]) -> Result<u64, Failure> {
+        let sql = sql.to_owned();
+        let values: Vec<_> = values.iter().map(bound).collect();
+        self.run(move |connection| {
+            let changed =
+                connection.prepare_cached(&sql)?.execute(rusqlite::params_from_iter(values))?;
+            Ok(u64::try_from(changed).unwrap_or(u64::MAX))
+        })
+        .await
+    }
+
+    async fn select(
+        &mut self,
+        sql: &str,
+        values: &[Value],
+    ) -> Result<Vec<Vec<Option<String>>>, Failure> {
+        let sql = sql.to_owned();
+        let values: Vec<_> = values.iter().map(bound).collect();
+        self.run(move |connection| {
+            let mut statement = connection.prepare_cached(&sql)?;
+            let rows = statement.query(rusqlite::params_from_iter(values))?;
+            texts(rows)
+        })
+        .await
+    }
+
+    async fn statement(&mut self, sql: &str) -> Result<Answer, Failure> {
+        let sql = sql.to_owned();
+        let done = self.run(move |connection| {
+            let before = connection.total_changes();
+            // A second statement in the text is refused.
+            let rows = texts(connection.prepare(&sql)?.raw_query())?;
+            // The last statement's own changes, without those of triggers; of a query, somebody else's.
+            let changed = connection.total_changes() != before;
+            Ok(Answer { affected: if changed { connection.changes() } else { 0 }, rows })
+        });
+        done.await
+    }
+}
+
+fn texts(mut rows: rusqlite::Rows<'_>) -> rusqlite::Result<Vec<Vec<Option<String>>>> {
+    let count = rows.as_ref().map_or(0, |statement| statement.column_count());
+    let mut all = Vec::new();
+    while let Some(row) = rows.next()? {
+        let cell = |i| {
+            Ok(match row.get_ref(i)? {
+                ValueRef::Null => None,
+                ValueRef::Integer(number) => Some(number.to_string()),
+                ValueRef::Real(number) => Some(number.to_string()),
+                ValueRef::Text(text) => Some(String::from_utf8_lossy(text).into_owned()),
+                ValueRef::Blob(bytes) => Some(crate::identity::hex_of(bytes)),
+            })
+        };
+        all.push((0..count).map(cell).collect::<rusqlite::Result<_>>()?);
+    }
+    Ok(all)
+}
+
+/// Which errors another try may get over.
+fn failure(error: &rusqlite::Error) -> Failure {
+    let message = error.to_string();
+    match error.sqlite_error_code() {
+        Some(ErrorCode::ConstraintViolation) => Failure::refused("23000", message),
+        Some(ErrorCode::TypeMismatch) => Failure::refused("22000", message),
+        Some(ErrorCode::TooBig) => Failure::refused("54000", message),
+        Some(ErrorCode::Unknown) => Failure::refused("42000", message),
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Failure::Environmental(
+            format!("{message}: another program or transaction holds the file"),
+        ),
+        Some(_) => Failure::Environmental(message),
+        None => Failure::refused("42000", message),
+    }
+}

@@ -1,0 +1,106 @@
+use super::*;
+use crate::{Decimal, table::tests::account};
+
+fn catalogue() -> Catalogue {
+    Catalogue(BTreeMap::from([("account".to_owned(), account())]))
+}
+
+fn row(id: i64, mail: Option<&str>, cents: i128) -> Vec<Value> {
+    vec![
+        Value::Int(id),
+        mail.map_or(Value::Null, |mail| Value::Text(mail.to_owned())),
+        Value::Decimal(Decimal { scale: 2, unscaled: cents }),
+        Value::Null,
+    ]
+}
+
+fn change(before: Option<Vec<Value>>, after: Option<Vec<Value>>) -> RowChange {
+    RowChange { table: "account".to_owned(), before, after }
+}
+
+#[test]
+fn many_changes_of_a_row_become_one() {
+    let (a, b, c) = (row(1, None, 1), row(1, None, 2), row(1, None, 3));
+    let folded = |changes| fold(changes, &catalogue()).unwrap();
+    let up = |from: &Vec<Value>, to: &Vec<Value>| change(Some(from.clone()), Some(to.clone()));
+    let (new, gone) = (change(None, Some(a.clone())), change(Some(a.clone()), None));
+    assert_eq!(folded(vec![up(&a, &b), up(&b, &c)]), [up(&a, &c)]);
+    assert_eq!(folded(vec![up(&a, &b), up(&b, &a)]), []);
+    assert_eq!(folded(vec![new.clone(), up(&a, &b)]), [change(None, Some(b.clone()))]);
+    assert_eq!(folded(vec![new.clone(), gone.clone()]), []);
+    assert_eq!(folded(vec![gone.clone(), new]), []);
+    assert_eq!(folded(vec![gone, change(None, Some(b.clone()))]), [up(&a, &b)]);
+}
+
+#[test]
+fn a_row_with_another_key_is_another_row() {
+    let (one, two) = (row(1, None, 1), row(2, None, 1));
+    let moved = vec![change(Some(one.clone()), Some(two.clone()))];
+    let folded = fold(moved, &catalogue()).unwrap();
+    assert_eq!(folded, [change(Some(one), None), change(None, Some(two))]);
+}
+
+#[test]
+fn two_rows_that_change_places_are_two_changes() {
+    let (one, two) = (row(1, Some("a"), 1), row(2, Some("b"), 2));
+    let aside = row(3, Some("a"), 1);
+    let (one_after, two_after) = (row(1, Some("b"), 2), row(2, Some("a"), 1));
+    let steps = vec![
+        change(Some(one.clone()), Some(aside.clone())),
+        change(Some(two.clone()), Some(one_after.clone())),
+        change(Some(aside), Some(two_after.clone())),
+    ];
+    let folded = fold(steps, &catalogue()).unwrap();
+    assert_eq!(folded, [change(Some(one), Some(one_after)), change(Some(two), Some(two_after))]);
+}
+
+#[test]
+fn a_value_that_one_engine_cannot_hold_is_not_folded_in() {
+    let long = row(1, Some(&"x".repeat(41)), 1);
+    assert!(fold(vec![change(None, Some(long))], &catalogue()).is_err());
+    let elsewhere = RowChange { table: "other".to_owned(), ..change(None, Some(row(1, None, 1))) };
+    assert!(fold(vec![elsewhere.clone()], &catalogue()).is_err());
+    assert!(claims(&[elsewhere], &[], &catalogue()).is_err());
+}
+
+fn conflicting(one: &[RowChange], other: &[RowChange]) -> bool {
+    let of = |changes| claims(changes, &[], &catalogue()).unwrap();
+    let write = |claims: Vec<Claim>| -> Vec<KeyHash> {
+        claims.into_iter().filter(|it| it.mode == Mode::Write).map(|it| it.key).collect()
+    };
+    let (one, other) = (write(of(one)), write(of(other)));
+    one.iter().any(|key| other.contains(key))
+}
+
+#[test]
+fn what_takes_the_same_row_or_the_same_unique_value_conflicts() {
+    let insert = |id, mail| vec![change(None, Some(row(id, mail, 1)))];
+    let update = |id, from, to| vec![change(Some(row(id, from, 1)), Some(row(id, to, 2)))];
+    assert!(conflicting(&insert(1, None), &insert(1, Some("a"))));
+    assert!(conflicting(&insert(1, Some("a")), &insert(2, Some("a"))));
+    assert!(conflicting(&insert(1, Some("a")), &update(2, Some("b"), Some("a"))));
+    assert!(conflicting(&update(1, None, None), &[change(Some(row(1, None, 1)), None)]));
+    assert!(!conflicting(&insert(1, None), &insert(2, None)));
+    assert!(!conflicting(&insert(1, Some("a")), &insert(2, Some("b"))));
+    // Null is never taken, and a value a row keeps is not taken anew.
+    assert!(!conflicting(&update(1, Some("a"), Some("a")), &insert(2, Some("a"))));
+}
+
+#[test]
+fn changes_and_claims_come_back_from_their_bytes() {
+    let changes = [change(Some(row(1, Some("a"), 1)), None), change(None, Some(row(2, None, -5)))];
+    let mut writer = Writer::default();
+    for change in &changes {
+        change.encode(&mut writer);
+    }
+    let claims = claims(&changes, &["account".to_owned()], &catalogue()).unwrap();
+    claims.iter().for_each(|claim| claim.encode(&mut writer));
+    let mut reader = Reader::new(&writer.0);
+    for change in changes {
+        assert_eq!(RowChange::decode(&mut reader), Ok(change));
+    }
+    for claim in claims {
+        assert_eq!(Claim::decode(&mut reader), Ok(claim));
+    }
+    assert_eq!(reader.end(), Ok(()));
+}

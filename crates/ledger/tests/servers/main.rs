@@ -1,0 +1,8 @@
+//! The ledger on real servers.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests may panic")]
+#![allow(clippy::large_futures, reason = "a test's own future is on the heap of its runtime")]
+
+mod conformance;
+mod herd;
+mod lockstep;
+mod nodes;

@@ -1,6 +1,7 @@
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use herdsman_node::units;
+use herdsman_node::{NodeName, units};
 use serde::{Deserialize, Deserializer};
 
 /// How the API answers and what it bears: the `api:` section.
@@ -26,6 +27,11 @@ pub struct ApiConfig {
     /// all connections for long.
     #[serde(deserialize_with = "duration")]
     pub request_timeout: Duration,
+    /// Ports of single nodes, beside the one of all: a health check there is about that node. Default none. Takes a
+    /// restart to change.
+    pub node_ports: BTreeMap<NodeName, u16>,
+    /// The port of HAProxy's agent check. Default none. Takes a restart to change.
+    pub agent_port: Option<u16>,
 }
 
 /// What answers look like.
@@ -50,6 +56,8 @@ impl Default for ApiConfig {
             bodies: Bodies::default(),
             max_connections: DEFAULT_MAX_CONNECTIONS,
             request_timeout: DEFAULT_REQUEST_TIMEOUT,
+            node_ports: BTreeMap::new(),
+            agent_port: None,
         }
     }
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use herdsman_node::NodeName;
 use hyper::body::Incoming;
-use hyper::header::HeaderMap;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -19,11 +19,13 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
+use crate::events::Events;
 use crate::live::{Body, LiveRefusal, LiveRequest};
 use crate::problem::Problem;
+use crate::reply::Follow;
 use crate::state::View;
 use crate::target::Query;
-use crate::{ApiState, LiveFeed, LiveStream, TlsIdentity, router};
+use crate::{ApiState, LiveFeed, LiveStream, MeshControl, Metrics, TlsIdentity, control, router};
 
 /// What every connection reads.
 #[derive(Clone, Debug)]
@@ -31,6 +33,9 @@ pub(crate) struct Shared {
     pub(crate) state: watch::Receiver<Arc<ApiState>>,
     pub(crate) tls: Option<watch::Receiver<TlsIdentity>>,
     pub(crate) live: watch::Receiver<Option<Arc<dyn LiveStream>>>,
+    pub(crate) mesh: watch::Receiver<Option<Arc<dyn MeshControl>>>,
+    pub(crate) metrics: watch::Receiver<Option<Arc<dyn Metrics>>>,
+    pub(crate) events: Events,
     pub(crate) stop: CancellationToken,
 }
 
@@ -65,12 +70,17 @@ const PLAIN_HTTP_TO_TLS: &[u8] =
       This port speaks HTTPS; use https:// in the address.\n";
 
 /// Serves a connection until it ends, is too slow, or the server stops.
-pub(crate) async fn serve(stream: TcpStream, peer: SocketAddr, shared: Shared) {
+pub(crate) async fn serve(
+    stream: TcpStream,
+    peer: SocketAddr,
+    about: Option<Arc<NodeName>>,
+    shared: Shared,
+) {
     // Answers are small and whole; waiting to fill a packet would only delay them. Best effort.
     let _best_effort = stream.set_nodelay(true);
     let tls = shared.tls.as_ref().map(|tls| tls.borrow().clone());
     let Some(tls) = tls else {
-        return Box::pin(http(stream, false, peer, shared)).await;
+        return Box::pin(http(stream, false, peer, about, shared)).await;
     };
     let limit = shared.state.borrow().config.request_timeout;
     let stop = shared.stop.clone();
@@ -82,7 +92,7 @@ pub(crate) async fn serve(stream: TcpStream, peer: SocketAddr, shared: Shared) {
     match shaken {
         Ok(Ok(Some(stream))) => {
             let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-            Box::pin(http(stream, h2, peer, shared)).await;
+            Box::pin(http(stream, h2, peer, about, shared)).await;
         }
         Ok(Ok(None)) => tracing::debug!(%peer, "plain HTTP came to the TLS port"),
         Ok(Err(error)) => tracing::debug!(%peer, %error, "TLS handshake failed"),
@@ -110,11 +120,16 @@ async fn handshake(
     TlsAcceptor::from(tls.config).accept(stream).await.map(Some)
 }
 
-async fn http<S>(stream: S, h2: bool, peer: SocketAddr, shared: Shared)
-where
+async fn http<S>(
+    stream: S,
+    h2: bool,
+    peer: SocketAddr,
+    about: Option<Arc<NodeName>>,
+    shared: Shared,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let Shared { state, tls: _, live, stop } = shared;
+    let Shared { state, tls: _, live, mesh, metrics, events, stop } = shared;
     let last_use = Arc::new(LastUse { began: Instant::now(), millis: AtomicU64::new(0) });
     let limit = || state.borrow().config.request_timeout;
     let service = service_fn({
@@ -124,16 +139,38 @@ where
         move |request: Request<Incoming>| {
             last_use.touch();
             let state = Arc::clone(&state.borrow());
-            let live = live.borrow().clone();
-            let response = match respond(&request, &state, live.as_deref()) {
-                Answer::Whole(response) => response,
-                Answer::Live(head, feed) => {
-                    let period = KEEPALIVE.min(state.config.request_timeout / 2);
-                    let live = Body::live(feed, stop.clone(), Arc::clone(&last_use), period);
-                    head.map(|_| live)
+            let (live, mesh) = (live.borrow().clone(), mesh.borrow().clone());
+            let metrics = metrics.borrow().clone();
+            let response = match mesh {
+                Some(mesh) if control::is_meant(request.uri().path()) => {
+                    Err(Box::pin(control::answer(request, state.config.bodies, mesh)))
+                }
+                mesh => {
+                    let door = Door {
+                        state: &state,
+                        live: live.as_deref(),
+                        mesh: mesh.as_deref(),
+                        metrics: metrics.as_deref(),
+                        events: &events,
+                        about: about.as_deref(),
+                    };
+                    Ok(match door.respond(&request) {
+                        Answer::Whole(response) => response,
+                        Answer::Live(head, feed) => {
+                            let period = KEEPALIVE.min(state.config.request_timeout / 2);
+                            let live =
+                                Body::live(feed, stop.clone(), Arc::clone(&last_use), period);
+                            head.map(|_| live)
+                        }
+                    })
                 }
             };
-            async move { Ok::<_, Infallible>(response) }
+            async move {
+                Ok::<_, Infallible>(match response {
+                    Ok(response) => response,
+                    Err(pending) => pending.await,
+                })
+            }
         }
     });
     let builder = builder(h2);
@@ -191,52 +228,80 @@ fn builder(h2: bool) -> auto::Builder<TokioExecutor> {
     if h2 { builder.http2_only() } else { builder.http1_only() }
 }
 
-fn respond(request: &Request<Incoming>, state: &ApiState, live: Option<&dyn LiveStream>) -> Answer {
-    let began = Instant::now();
-    let topology = state.watch.topology();
-    let view = View {
-        topology: &topology,
-        groups: &state.groups,
-        bodies: state.config.bodies,
-        writes: state.writes,
-        live: live.is_some(),
-        now: state.watch.now(),
-    };
-    let head = request.method() == Method::HEAD;
-    let mut reply = router::answer(request.method(), request.uri(), &view);
-    let mut feed = None;
-    if let (true, false, Some(live)) = (reply.live, head, live) {
-        match follow(live, request.uri().query().unwrap_or_default(), request.headers()) {
-            Ok(found) => feed = Some(found),
-            Err(problem) => reply = problem.reply(&view),
-        }
-    }
-    if reply.wants_heartbeat {
-        state.watch.availability_wanted();
-    }
-    tracing::debug!(
-        method = %request.method(),
-        path = request.uri().path(),
-        status = reply.status.as_u16(),
-        duration = ?began.elapsed(),
-        "answered"
-    );
-    let response = reply.into_response(head);
-    match feed {
-        Some(feed) => Answer::Live(response, feed),
-        None => Answer::Whole(response),
-    }
+/// What a request meets.
+struct Door<'a> {
+    state: &'a ApiState,
+    live: Option<&'a dyn LiveStream>,
+    mesh: Option<&'a dyn MeshControl>,
+    metrics: Option<&'a dyn Metrics>,
+    events: &'a Events,
+    /// The node whose port it is.
+    about: Option<&'a NodeName>,
 }
 
-/// Begins to follow a stream.
-fn follow(live: &dyn LiveStream, query: &str, headers: &HeaderMap) -> Result<LiveFeed, Problem> {
-    let query = Query::parse(query);
-    let last = headers.get("last-event-id").map(|id| id.to_str().unwrap_or("none of ours"));
-    let request = LiveRequest { tables: query.all("table"), last_event_id: last };
-    live.follow(&request).map_err(|refusal| match refusal {
-        LiveRefusal::Request(problem) => Problem::BadQuery(problem),
-        LiveRefusal::Busy(problem) => Problem::StreamRefused(problem),
-    })
+impl Door<'_> {
+    fn respond(&self, request: &Request<Incoming>) -> Answer {
+        let Self { state, live, mesh, metrics, events: _, about } = *self;
+        let began = Instant::now();
+        let topology = state.watch.topology();
+        let view = View {
+            topology: &topology,
+            groups: &state.groups,
+            bodies: state.config.bodies,
+            writes: state.writes,
+            live: live.is_some(),
+            mesh,
+            metrics,
+            about,
+            now: state.watch.now(),
+        };
+        let head = *request.method() == Method::HEAD || *request.method() == Method::OPTIONS;
+        let mut reply = if control::is_meant(request.uri().path()) {
+            Problem::NoMesh.reply(&view)
+        } else {
+            router::answer(request.method(), request.uri(), &view)
+        };
+        let mut feed = None;
+        if let (Some(wanted), false) = (reply.live, head) {
+            match self.follow(wanted, request) {
+                Ok(found) => feed = Some(found),
+                Err(problem) => reply = problem.reply(&view),
+            }
+        }
+        if reply.wants_heartbeat {
+            state.watch.availability_wanted();
+        }
+        tracing::debug!(
+            method = %request.method(),
+            path = request.uri().path(),
+            status = reply.status.as_u16(),
+            duration = ?began.elapsed(),
+            "answered"
+        );
+        let response = reply.into_response(head);
+        match feed {
+            Some(feed) => Answer::Live(response, feed),
+            None => Answer::Whole(response),
+        }
+    }
+
+    /// Begins to follow something.
+    fn follow(&self, wanted: Follow, request: &Request<Incoming>) -> Result<LiveFeed, Problem> {
+        let last = request.headers().get("last-event-id");
+        let last = last.map(|id| id.to_str().unwrap_or("none of ours"));
+        match (wanted, self.live) {
+            (Follow::Events, _) => self.events.follow(last).ok_or(Problem::TooManyFollow),
+            (Follow::Stream, None) => Err(Problem::NoStream),
+            (Follow::Stream, Some(live)) => {
+                let query = Query::parse(request.uri().query().unwrap_or_default());
+                let request = LiveRequest { tables: query.all("table"), last_event_id: last };
+                live.follow(&request).map_err(|refusal| match refusal {
+                    LiveRefusal::Request(problem) => Problem::BadQuery(problem),
+                    LiveRefusal::Busy(problem) => Problem::StreamRefused(problem),
+                })
+            }
+        }
+    }
 }
 
 impl LastUse {

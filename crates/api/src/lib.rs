@@ -1,12 +1,13 @@
 //! Herdsman's door for machines: pgroute66's HTTP API, and `/v2/topology` with everything the judge knows.
 //!
-//! Every answer but one comes from memory, from the [`Topology`](herdsman_watch::Topology) the watcher published last: no
-//! request reaches a database, waits for one, or costs it anything. This crate decides nothing about the cluster. The
-//! one is `/v2/stream`, which lasts: it passes on what a [`LiveStream`] yields.
+//! Every answer comes from memory, from the [`Topology`](herdsman_watch::Topology) the watcher published last: no request
+//! reaches a database, waits for one, or costs it anything. This crate decides nothing about the cluster. Two are
+//! different: `/v2/stream` lasts, and passes on what a [`LiveStream`] yields; `POST /v2/mesh/…` and `/rpc` have a
+//! [`MeshControl`] do something, for whoever shows its token.
 //!
 //! # Routes
 //!
-//! All answer to `GET` and `HEAD`.
+//! All but the last two answer to `GET` and `HEAD`, health checks to `OPTIONS` as well.
 //!
 //! | path | status |
 //! |---|---|
@@ -14,8 +15,14 @@
 //! | `/v1/primaries[?group=G]`, `/v1/standbys[?group=G]` | 200 |
 //! | `/v1/{id}/status`, `/v1/status/{id}`, `/v1/node/{id}` | 200 primary or standby; 422 unavailable; 404 unknown |
 //! | `/v1/{id}/availability[?limit=SECONDS]` | 200; 408 exceeded; 417 cannot be told |
+//! | `/primary` `/leader` `/read-write` `/replica` `/read-only` `/health` `/liveness` `/readiness` | 200 yes; 503 no |
+//! | `/cluster`, `/metrics` | 200 |
 //! | `/v2/topology` | 200 |
+//! | `/v2/events` | 200; 503 too many follow it |
 //! | `/v2/stream[?table=S.T]` | 200; 400 no pattern; 404 no stream; 503 too many follow it |
+//! | `/v2/mesh` | 200; 404 no mesh |
+//! | `POST /v2/mesh/{verb}` | 200, 202 a job; 400, 401 and 403 no token, 404, 409 busy, 413, 500 |
+//! | `POST /rpc` | 200, 204; 400 no JSON-RPC; 401, 403, 404 no mesh, 413 |
 //!
 //! - The group `all` is every node and cannot be redefined. A group never hides a second primary: while two nodes
 //!   claim the role without proof, a group that holds one of them is answered 409.
@@ -28,12 +35,20 @@
 //! - Whether a node is available is told by the age of its copy of the heartbeat row, which the watcher reads. A node
 //!   that cannot be reached or is not trusted is 417, however fresh its copy once was.
 //!
+//! - Health checks are Patroni's. They are about the node that `?node=` names or whose port ([`ApiConfig::node_ports`]) is
+//!   asked; [`ApiConfig::agent_port`] is HAProxy's agent check.
+//!
 //! What the bodies look like is chosen by [`Bodies`].
 
+mod agent;
 mod config;
 mod connection;
+mod control;
+mod events;
+mod health;
 mod listen;
 mod live;
+mod metrics;
 mod problem;
 mod reply;
 mod router;
@@ -45,8 +60,11 @@ mod v1;
 mod v2;
 
 pub use config::{ApiConfig, Bodies};
+pub use control::{ControlAnswer, ControlRefusal, MeshControl, Verb};
+pub use events::Event;
 pub use listen::{BindError, Listen};
 pub use live::{LiveFeed, LiveRefusal, LiveRequest, LiveStream};
+pub use metrics::Metrics;
 pub use server::{Handle, Server};
 pub use ssl::{Ssl, SslError, TlsIdentity};
 pub use state::{ApiState, Groups};

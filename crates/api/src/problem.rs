@@ -19,8 +19,12 @@ pub(crate) enum Problem {
     UnknownGroup(String),
     UnknownNode(String),
     BadLimit(String),
+    BadSize(String),
     NoStream,
+    NoMesh,
+    NoMetrics,
     StreamRefused(String),
+    TooManyFollow,
 }
 
 #[derive(Serialize)]
@@ -35,7 +39,8 @@ struct Details<'a> {
 }
 
 const PATHS: &str = "/v1/primary, /v1/primaries, /v1/standbys, /v1/{id}/status, /v1/status/{id}, /v1/node/{id}, \
-                     /v1/{id}/availability, /v2/topology, /v2/stream";
+                     /v1/{id}/availability, /v2/topology, /v2/events, /v2/stream, /v2/mesh, /rpc, \
+                     /primary, /replica, /read-only, /health, /liveness, /readiness, /cluster, /metrics";
 /// Enough to recognise what was sent, too little to make answers large.
 const MAX_ECHO_CHARS: usize = 120;
 /// A message is for a person; the whole list is in `/v2/topology`.
@@ -54,12 +59,16 @@ impl Problem {
     fn as_text(&self) -> Reply {
         let (content_type, body) = match self {
             Self::UriTooLong => ("text/plain; charset=utf-8", "414 URI Too Long"),
-            Self::BadEncoding | Self::BadQuery(_) | Self::BadLimit(_) => {
+            Self::BadEncoding | Self::BadQuery(_) | Self::BadLimit(_) | Self::BadSize(_) => {
                 ("text/plain; charset=utf-8", "400 Bad Request")
             }
-            Self::StreamRefused(_) => ("text/plain; charset=utf-8", "503 Service Unavailable"),
+            Self::StreamRefused(_) | Self::TooManyFollow => {
+                ("text/plain; charset=utf-8", "503 Service Unavailable")
+            }
             Self::UnknownPath(_)
             | Self::NoStream
+            | Self::NoMesh
+            | Self::NoMetrics
             | Self::Method { .. }
             | Self::UnknownGroup(_)
             | Self::UnknownNode(_) => ("text/plain", "404 page not found"),
@@ -81,12 +90,16 @@ impl Problem {
     fn status(&self) -> StatusCode {
         match self {
             Self::UriTooLong => StatusCode::URI_TOO_LONG,
-            Self::BadEncoding | Self::BadQuery(_) | Self::BadLimit(_) => StatusCode::BAD_REQUEST,
+            Self::BadEncoding | Self::BadQuery(_) | Self::BadLimit(_) | Self::BadSize(_) => {
+                StatusCode::BAD_REQUEST
+            }
             Self::UnknownPath(_)
             | Self::UnknownGroup(_)
             | Self::UnknownNode(_)
-            | Self::NoStream => StatusCode::NOT_FOUND,
-            Self::StreamRefused(_) => StatusCode::SERVICE_UNAVAILABLE,
+            | Self::NoStream
+            | Self::NoMesh
+            | Self::NoMetrics => StatusCode::NOT_FOUND,
+            Self::StreamRefused(_) | Self::TooManyFollow => StatusCode::SERVICE_UNAVAILABLE,
             Self::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
         }
     }
@@ -101,8 +114,12 @@ impl Problem {
             Self::UnknownGroup(_) => "unknown_group",
             Self::UnknownNode(_) => "unknown_node",
             Self::BadLimit(_) => "bad_limit",
+            Self::BadSize(_) => "bad_size",
             Self::NoStream => "no_stream",
+            Self::NoMesh => "no_mesh",
+            Self::NoMetrics => "no_metrics",
             Self::StreamRefused(_) => "stream_refused",
+            Self::TooManyFollow => "too_many_follow",
         }
     }
 
@@ -118,6 +135,14 @@ impl Problem {
             Self::NoStream => {
                 "no stream of changes is offered here; configure a sink of the kind `sse` under \
                                `stream.sinks`, and run it with this program"
+                    .to_owned()
+            }
+            Self::NoMesh => "this program runs no mesh; configure one under `mesh`".to_owned(),
+            Self::TooManyFollow => {
+                "too many follow the events already; try again later, or end one of them".to_owned()
+            }
+            Self::NoMetrics => {
+                "nothing is counted here; ask a program that was started by `herdsman run`"
                     .to_owned()
             }
             Self::UnknownPath(path) => {
@@ -143,6 +168,10 @@ impl Problem {
             Self::BadLimit(limit) => format!(
                 "`limit={}` is not a number of seconds; use a number from 0 on, such as `limit=2.5`",
                 echo(limit)
+            ),
+            Self::BadSize(size) => format!(
+                "`lag={}` is not a size; use bytes, or a number with kB, MB, GB or TB, such as `lag=16MB`",
+                echo(size)
             ),
         }
     }

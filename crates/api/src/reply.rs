@@ -22,8 +22,17 @@ pub(crate) struct Reply {
     pub(crate) verdict: Option<&'static str>,
     /// Whether the watcher is to be told that somebody wants to know about availability.
     pub(crate) wants_heartbeat: bool,
-    /// Whether what a live stream yields follows instead of a body.
-    pub(crate) live: bool,
+    /// What follows instead of a body, if anything.
+    pub(crate) live: Option<Follow>,
+}
+
+/// What an answer that lasts goes on with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Follow {
+    /// The changes of rows.
+    Stream,
+    /// What happens to the herd.
+    Events,
 }
 
 pub(crate) const JSON: &str = "application/json; charset=utf-8";
@@ -43,13 +52,13 @@ impl Reply {
             allow: false,
             verdict: None,
             wants_heartbeat: false,
-            live: false,
+            live: None,
         }
     }
 
     /// The beginning of an answer that lasts.
-    pub(crate) fn live() -> Self {
-        Self { live: true, ..Self::new(StatusCode::OK, EVENTS, String::new()) }
+    pub(crate) fn live(follow: Follow) -> Self {
+        Self { live: Some(follow), ..Self::new(StatusCode::OK, EVENTS, String::new()) }
     }
 
     pub(crate) fn json<T: Serialize>(status: StatusCode, bodies: Bodies, value: &T) -> Self {
@@ -64,7 +73,7 @@ impl Reply {
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.content_type));
-        if self.live {
+        if self.live.is_some() {
             // nginx would collect events until a buffer is full.
             headers.insert(UNBUFFERED, HeaderValue::from_static("no"));
         } else {

@@ -9,11 +9,13 @@ use crate::problem::Problem;
 use crate::reply::{HTML, Reply};
 use crate::state::View;
 use crate::target::{self, Query};
-use crate::{v1, v2};
+use crate::{health, metrics, v1, v2};
 
 enum Route<'a> {
     V1(v1::Route<'a>),
     V2(v2::Route),
+    Health(health::Route),
+    Metrics,
 }
 
 /// Answers a request.
@@ -30,7 +32,10 @@ fn try_answer(method: &Method, uri: &Uri, view: &View<'_>) -> Result<Reply, Prob
     }
     let path = target::decode(uri.path()).ok_or(Problem::BadEncoding)?;
     let readable = *method == Method::GET || *method == Method::HEAD;
-    let Some(route) = route(&path) else {
+    let options = *method == Method::OPTIONS;
+    // What a balancer asks by default. To everybody else this is the front page, except where a port is a node's.
+    let front_page = path == "/" && !options && view.about.is_none();
+    let Some(route) = route(&path).filter(|_| !front_page) else {
         return match without_last_slash(&path) {
             Some(other) if readable && self::route(&other).is_some() => {
                 Ok(redirect(&other, uri.query()))
@@ -38,13 +43,15 @@ fn try_answer(method: &Method, uri: &Uri, view: &View<'_>) -> Result<Reply, Prob
             _ => Err(Problem::UnknownPath(path)),
         };
     };
-    if !readable {
+    if !(readable || options && matches!(route, Route::Health(_))) {
         return Err(Problem::Method { method: method.to_string(), path });
     }
     let query = Query::parse(uri.query().unwrap_or_default());
     match route {
         Route::V1(route) => v1::answer(route, &query, view),
         Route::V2(route) => v2::answer(route, view),
+        Route::Health(route) => health::answer(route, &query, view),
+        Route::Metrics => metrics::answer(view),
     }
 }
 
@@ -53,7 +60,8 @@ fn route(path: &str) -> Option<Route<'_>> {
     match segments.split_first()? {
         (&"v1", rest) => v1::route(rest).map(Route::V1),
         (&"v2", rest) => v2::route(rest).map(Route::V2),
-        _ => None,
+        (&"metrics", []) => Some(Route::Metrics),
+        _ => health::route(&segments).map(Route::Health),
     }
 }
 

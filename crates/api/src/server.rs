@@ -5,13 +5,17 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use herdsman_node::NodeName;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::connection::{self, Shared};
-use crate::{ApiState, BindError, Listen, LiveStream, TlsIdentity, listen};
+use crate::events::Events;
+use crate::{
+    ApiState, BindError, Listen, LiveStream, MeshControl, Metrics, TlsIdentity, agent, listen,
+};
 
 /// The HTTP server: bound, then run until told to stop.
 ///
@@ -43,9 +47,17 @@ use crate::{ApiState, BindError, Listen, LiveStream, TlsIdentity, listen};
 /// ```
 #[derive(Debug)]
 pub struct Server {
-    listeners: Vec<TcpListener>,
+    doors: Vec<Door>,
+    agents: Vec<TcpListener>,
     addresses: Vec<SocketAddr>,
     handle: Handle,
+}
+
+/// Where clients come in, and the node they then ask about.
+#[derive(Debug)]
+struct Door {
+    listener: TcpListener,
+    about: Option<Arc<NodeName>>,
 }
 
 /// Changes a server while it runs. Cheap to clone.
@@ -67,15 +79,18 @@ pub struct Handle {
     state: watch::Sender<Arc<ApiState>>,
     tls: Option<watch::Sender<TlsIdentity>>,
     live: watch::Sender<Option<Arc<dyn LiveStream>>>,
+    mesh: watch::Sender<Option<Arc<dyn MeshControl>>>,
+    metrics: watch::Sender<Option<Arc<dyn Metrics>>>,
 }
 
 /// How long requests in progress may take to end when the server stops.
 const DRAIN: Duration = Duration::from_secs(5);
 /// Accepting fails when file descriptors run out; trying again at once would only burn a processor.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 impl Server {
-    /// Listens on every address of `listen`, all on the same port. Clients wait until [`Server::run`] takes them.
+    /// Listens on every address of `listen`, all on the same port, and there on the ports of single nodes and of the agent
+    /// that `state.config` names. Clients wait until [`Server::run`] takes them.
     ///
     /// # Errors
     /// [`BindError`] when `bind` does not resolve or an address cannot be listened on. An address this machine does
@@ -85,14 +100,30 @@ impl Server {
         tls: Option<TlsIdentity>,
         state: ApiState,
     ) -> Result<Self, BindError> {
+        let beside = |port| Listen { bind: listen.bind.clone(), port };
         let listeners = listen::listeners(&listen).await?;
         let addresses = listeners.iter().filter_map(|l| l.local_addr().ok()).collect();
+        let mut doors: Vec<_> =
+            listeners.into_iter().map(|listener| Door { listener, about: None }).collect();
+        for (node, port) in &state.config.node_ports {
+            let about = Some(Arc::new(node.clone()));
+            let listeners = listen::listeners(&beside(*port)).await?;
+            doors.extend(
+                listeners.into_iter().map(|listener| Door { listener, about: about.clone() }),
+            );
+        }
+        let agents = match state.config.agent_port {
+            Some(port) => listen::listeners(&beside(port)).await?,
+            None => Vec::new(),
+        };
         let handle = Handle {
             state: watch::Sender::new(Arc::new(state)),
             tls: tls.map(watch::Sender::new),
             live: watch::Sender::new(None),
+            mesh: watch::Sender::new(None),
+            metrics: watch::Sender::new(None),
         };
-        Ok(Self { listeners, addresses, handle })
+        Ok(Self { doors, agents, addresses, handle })
     }
 
     /// The addresses that are listened on.
@@ -110,42 +141,52 @@ impl Server {
     /// Serves until `shutdown` is cancelled; then takes no new connection, lets requests in progress end for at most
     /// five seconds, ends what follows a stream at once, and returns.
     pub async fn run(self, shutdown: CancellationToken) {
-        let Self { listeners, addresses: _, handle } = self;
-        let mut state = handle.state.subscribe();
-        let shared = Shared {
-            state: handle.state.subscribe(),
-            tls: handle.tls.as_ref().map(watch::Sender::subscribe),
-            live: handle.live.subscribe(),
-            stop: shutdown.clone(),
-        };
-        let mut connections = JoinSet::new();
-        let mut turn = 0;
-        loop {
-            let most = state.borrow_and_update().config.max_connections;
-            tokio::select! {
-                biased;
-                () = shutdown.cancelled() => break,
-                Some(ended) = connections.join_next() => report(ended),
-                // The limit may be another one now.
-                Ok(()) = state.changed() => {}
-                accepted = accept(&listeners, &mut turn), if connections.len() < most => match accepted {
-                    Ok((stream, peer)) => {
-                        connections.spawn(connection::serve(stream, peer, shared.clone()));
-                        if connections.len() == most {
-                            tracing::debug!(limit = most, "further connections wait until one ends");
-                        }
+        let Self { doors, agents, addresses: _, handle } = self;
+        let asked = agent::serve(agents, handle.state.subscribe(), shutdown.clone());
+        let events = Events::new();
+        let happening = events.gather(handle.state.subscribe(), shutdown.clone());
+        tokio::join!(serve(doors, &handle, events.clone(), shutdown), asked, happening);
+    }
+}
+
+async fn serve(doors: Vec<Door>, handle: &Handle, events: Events, shutdown: CancellationToken) {
+    let mut state = handle.state.subscribe();
+    let shared = Shared {
+        state: handle.state.subscribe(),
+        tls: handle.tls.as_ref().map(watch::Sender::subscribe),
+        live: handle.live.subscribe(),
+        mesh: handle.mesh.subscribe(),
+        metrics: handle.metrics.subscribe(),
+        events,
+        stop: shutdown.clone(),
+    };
+    let mut connections = JoinSet::new();
+    let mut turn = 0;
+    loop {
+        let most = state.borrow_and_update().config.max_connections;
+        tokio::select! {
+            biased;
+            () = shutdown.cancelled() => break,
+            Some(ended) = connections.join_next() => report(ended),
+            // The limit may be another one now.
+            Ok(()) = state.changed() => {}
+            accepted = accept(&doors, &mut turn), if connections.len() < most => match accepted {
+                Ok((stream, peer, about)) => {
+                    connections.spawn(connection::serve(stream, peer, about, shared.clone()));
+                    if connections.len() == most {
+                        tracing::debug!(limit = most, "further connections wait until one ends");
                     }
-                    Err(error) if is_of_one_client(&error) => {}
-                    Err(error) => {
-                        tracing::warn!(%error, "failed to accept a connection");
-                        tokio::time::sleep(ACCEPT_PAUSE).await;
-                    }
+                }
+                Err(error) if is_of_one_client(&error) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "failed to accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
         }
-        drop(listeners);
-        drain(connections).await;
     }
+    drop(doors);
+    drain(connections).await;
 }
 
 impl Handle {
@@ -157,6 +198,16 @@ impl Handle {
     /// Offers a stream of changes at `/v2/stream` from now on, or none. Whoever follows one already goes on with that.
     pub fn offer_stream(&self, live: Option<Arc<dyn LiveStream>>) {
         self.live.send_replace(live);
+    }
+
+    /// Offers a mesh at `/v2/mesh` and `/rpc` from now on, or none.
+    pub fn offer_mesh(&self, mesh: Option<Arc<dyn MeshControl>>) {
+        self.mesh.send_replace(mesh);
+    }
+
+    /// Offers metrics at `/metrics` from now on, or none.
+    pub fn offer_metrics(&self, metrics: Option<Arc<dyn Metrics>>) {
+        self.metrics.send_replace(metrics);
     }
 
     /// Shows another certificate from the next handshake on. Has no effect on a server that was bound without TLS:
@@ -173,18 +224,18 @@ impl Handle {
     }
 }
 
-/// The next connection of any listener; which one is asked first goes round.
+/// The next connection of any door; which one is asked first goes round.
 async fn accept(
-    listeners: &[TcpListener],
+    doors: &[Door],
     turn: &mut usize,
-) -> io::Result<(TcpStream, SocketAddr)> {
+) -> io::Result<(TcpStream, SocketAddr, Option<Arc<NodeName>>)> {
     poll_fn(|cx| {
-        for offset in 0..listeners.len() {
-            let index = (*turn + offset) % listeners.len();
-            let Some(listener) = listeners.get(index) else { continue };
+        for offset in 0..doors.len() {
+            let index = (*turn + offset) % doors.len();
+            let Some(Door { listener, about }) = doors.get(index) else { continue };
             if let Poll::Ready(accepted) = listener.poll_accept(cx) {
                 *turn = index + 1;
-                return Poll::Ready(accepted);
+                return Poll::Ready(accepted.map(|(stream, peer)| (stream, peer, about.clone())));
             }
         }
         Poll::Pending
@@ -193,7 +244,7 @@ async fn accept(
 }
 
 /// Whether accepting failed because that client went away again.
-fn is_of_one_client(error: &io::Error) -> bool {
+pub(crate) fn is_of_one_client(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
 }

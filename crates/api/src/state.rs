@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use herdsman_node::NodeName;
 use herdsman_watch::{Moment, Topology, Watch};
 
-use crate::{ApiConfig, Bodies};
+use crate::{ApiConfig, Bodies, MeshControl, Metrics};
 
 /// Named subsets of the nodes, as `?group=` selects them. Names of nodes that do not exist are skipped; a group
 /// called `all` has no effect.
@@ -39,5 +39,11 @@ pub(crate) struct View<'a> {
     pub(crate) writes: bool,
     /// Whether there is a stream to follow.
     pub(crate) live: bool,
+    /// The mesh, if there is one.
+    pub(crate) mesh: Option<&'a dyn MeshControl>,
+    /// What has been counted, if anything.
+    pub(crate) metrics: Option<&'a dyn Metrics>,
+    /// The node that the port asked at belongs to.
+    pub(crate) about: Option<&'a NodeName>,
     pub(crate) now: Moment,
 }

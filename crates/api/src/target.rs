@@ -2,6 +2,8 @@
 
 use hyper::Uri;
 
+use crate::problem::{self, Problem};
+
 /// Longest path and query looked at: a node's name of 255 bytes, percent-encoded, fits several times.
 pub(crate) const MAX_URI_BYTES: usize = 4096;
 
@@ -39,6 +41,27 @@ impl Query {
     pub(crate) fn all(&self, name: &str) -> Vec<&str> {
         let named = self.pairs.iter().filter(|(key, _)| key == name);
         named.map(|(_, value)| value.as_str()).collect()
+    }
+
+    /// Every name with its value, in their order.
+    pub(crate) fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.pairs.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
+    /// The value of a name that may be given once.
+    pub(crate) fn single(&self, name: &str) -> Result<Option<&str>, Problem> {
+        if let Some(broken) = &self.broken {
+            let broken = problem::echo(broken);
+            return Err(Problem::BadQuery(format!(
+                "`{broken}` in the query is not percent-encoded UTF-8; write every special byte as `%` and two hex digits"
+            )));
+        }
+        if self.is_repeated(name) {
+            return Err(Problem::BadQuery(format!(
+                "`{name}` is given more than once; give it once"
+            )));
+        }
+        Ok(self.first(name))
     }
 
     pub(crate) fn is_repeated(&self, name: &str) -> bool {

@@ -177,7 +177,7 @@ fn limit(query: &Query, view: &View<'_>) -> Result<f64, Problem> {
     match view.bodies {
         Bodies::V0 => Ok(query.first("limit").map_or(DEFAULT_LIMIT, limit_of_pgroute66)),
         Bodies::Readme => {
-            let Some(text) = single(query, "limit")? else { return Ok(DEFAULT_LIMIT) };
+            let Some(text) = query.single("limit")? else { return Ok(DEFAULT_LIMIT) };
             match text.parse::<f64>() {
                 Ok(limit) if limit.is_finite() && limit >= 0.0 => Ok(limit),
                 _ => Err(Problem::BadLimit(text.to_owned())),
@@ -206,7 +206,7 @@ fn fixed(seconds: f64) -> String {
 fn members<'a>(query: &Query, view: &View<'a>) -> Result<Members<'a>, Problem> {
     let group = match view.bodies {
         Bodies::V0 => query.first("group"),
-        Bodies::Readme => single(query, "group")?,
+        Bodies::Readme => query.single("group")?,
     };
     match (group, view.bodies) {
         (None | Some("all"), _) => Ok(Members::All),
@@ -216,20 +216,6 @@ fn members<'a>(query: &Query, view: &View<'a>) -> Result<Members<'a>, Problem> {
             (None, Bodies::Readme) => Err(Problem::UnknownGroup(group.to_owned())),
         },
     }
-}
-
-/// A parameter that may be given once.
-fn single<'a>(query: &'a Query, name: &str) -> Result<Option<&'a str>, Problem> {
-    if let Some(broken) = &query.broken {
-        let broken = crate::problem::echo(broken);
-        return Err(Problem::BadQuery(format!(
-            "`{broken}` in the query is not percent-encoded UTF-8; write every special byte as `%` and two hex digits"
-        )));
-    }
-    if query.is_repeated(name) {
-        return Err(Problem::BadQuery(format!("`{name}` is given more than once; give it once")));
-    }
-    Ok(query.first(name))
 }
 
 fn verdict(verdict: &Verdict) -> &'static str {

@@ -1,4 +1,4 @@
-//! `/v2`: everything the judge knows, and the way to the stream of changes. Health checks, events and metrics belong here, one [`Route`] each.
+//! `/v2`: everything the judge knows, what happens, the way to the stream of changes, and where the mesh stands.
 
 use std::collections::BTreeMap;
 
@@ -8,13 +8,15 @@ use hyper::StatusCode;
 use serde::Serialize;
 
 use crate::problem::Problem;
-use crate::reply::Reply;
+use crate::reply::{Follow, Reply};
 use crate::state::View;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Route {
     Topology,
     Stream,
+    Events,
+    Mesh,
 }
 
 #[derive(Serialize)]
@@ -29,6 +31,8 @@ pub(crate) fn route(segments: &[&str]) -> Option<Route> {
     match segments {
         ["topology"] => Some(Route::Topology),
         ["stream"] => Some(Route::Stream),
+        ["events"] => Some(Route::Events),
+        ["mesh"] => Some(Route::Mesh),
         _ => None,
     }
 }
@@ -41,7 +45,12 @@ pub(crate) fn answer(route: Route, view: &View<'_>) -> Result<Reply, Problem> {
             let groups = groups.map(|(name, nodes)| (name.as_str(), nodes.as_slice())).collect();
             Ok(Reply::json(StatusCode::OK, view.bodies, &Document { topology, groups }))
         }
-        Route::Stream if view.live => Ok(Reply::live()),
+        Route::Stream if view.live => Ok(Reply::live(Follow::Stream)),
+        Route::Events => Ok(Reply::live(Follow::Events)),
         Route::Stream => Err(Problem::NoStream),
+        Route::Mesh => match view.mesh {
+            Some(mesh) => Ok(Reply::json(StatusCode::OK, view.bodies, &mesh.status())),
+            None => Err(Problem::NoMesh),
+        },
     }
 }

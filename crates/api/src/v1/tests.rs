@@ -68,7 +68,17 @@ fn groups() -> Groups {
 
 fn ask_as(method: &Method, topology: &Topology, bodies: Bodies, target: &str) -> Reply {
     let groups = groups();
-    let view = View { topology, groups: &groups, bodies, writes: false, live: false, now: NOW };
+    let view = View {
+        topology,
+        groups: &groups,
+        bodies,
+        writes: false,
+        live: false,
+        mesh: None,
+        metrics: None,
+        about: None,
+        now: NOW,
+    };
     router::answer(method, &target.parse::<Uri>().unwrap(), &view)
 }
 

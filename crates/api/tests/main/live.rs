@@ -64,7 +64,7 @@ async fn follow(server: &Running, stage: &Stage) -> (TcpStream, Answer, mpsc::Se
     (stream, answer, feed)
 }
 
-async fn until<S: AsyncRead + Unpin>(stream: &mut S, text: &str) -> String {
+pub(crate) async fn until<S: AsyncRead + Unpin>(stream: &mut S, text: &str) -> String {
     let mut found = Vec::new();
     while !String::from_utf8_lossy(&found).contains(text) {
         let byte = timeout(Duration::from_secs(10), stream.read_u8()).await.expect("nothing came");

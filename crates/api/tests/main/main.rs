@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests may panic")]
 
 mod client;
+mod control;
+mod doors;
 mod fixture;
 mod limits;
 mod live;

@@ -1,0 +1,23 @@
+//! `/metrics`: what somebody else has counted, as text.
+
+use std::fmt;
+
+use herdsman_watch::{Moment, Topology};
+use hyper::StatusCode;
+
+use crate::problem::Problem;
+use crate::reply::Reply;
+use crate::state::View;
+
+/// What `/metrics` answers with.
+pub trait Metrics: fmt::Debug + Send + Sync + 'static {
+    /// Everything there is to tell at this moment, in the text format of OpenMetrics 1.0. Must not block.
+    fn text(&self, topology: &Topology, now: Moment) -> String;
+}
+
+const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+pub(crate) fn answer(view: &View<'_>) -> Result<Reply, Problem> {
+    let metrics = view.metrics.ok_or(Problem::NoMetrics)?;
+    Ok(Reply::new(StatusCode::OK, OPENMETRICS, metrics.text(view.topology, view.now)))
+}

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::commands::mesh::MeshArgs;
 use crate::commands::sandbox::SandboxArgs;
 use crate::commands::stream::StreamArgs;
 
 const ABOUT: &str = "\
-Keeps a herd of PostgreSQL servers together: watches every node, proves who is primary, refuses to
-guess during a split brain, and answers over HTTP (pgroute66's API, and /v2/topology) from memory.";
+Keeps a herd of PostgreSQL servers together: proves who is primary, never guesses, tells over HTTP.";
 
 const AFTER: &str = "Every command has examples: try `herdsman run --help`. All pages and exit codes: `herdsman manual`.";
 
@@ -89,7 +89,7 @@ pub(crate) enum LogFormat {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Watch the nodes; serve the API, the gateway and the stream until told to stop
+    /// Watch the nodes; serve API, gateway, stream and mesh until told to stop
     #[command(after_help = RUN_EXAMPLES)]
     Run(ConfigFile),
     /// Say what is wrong with the configuration, or what it means
@@ -104,6 +104,9 @@ pub(crate) enum Command {
     /// Hand every row change to your code, a command, a webhook or Kafka, in order
     #[command(after_help = STREAM_EXAMPLES)]
     Stream(StreamArgs),
+    /// Have several servers take writes and hold the same rows, whatever happens
+    #[command(after_help = MESH_EXAMPLES)]
+    Mesh(MeshArgs),
     /// Make a standby the primary without an error for any client; also: hold, resume
     #[command(after_help = SWITCHOVER_EXAMPLES)]
     Switchover(SwitchoverArgs),
@@ -253,7 +256,7 @@ Examples:
 Exit codes: 0 resumed, 69 the gateway cannot be asked, 78 the configuration is wrong or has no
 gateway.";
 
-fn time(text: &str) -> Result<Duration, String> {
+pub(crate) fn time(text: &str) -> Result<Duration, String> {
     let bad = || format!("`{text}` is not a duration; write it like 500ms, 5s or 2m");
     let units = [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000)];
     let (number, unit) = units
@@ -300,6 +303,12 @@ Examples:
   herdsman stream init                         a configuration and a program to begin with
   herdsman stream diagnose                     what is missing on the server?
   herdsman stream run";
+
+const MESH_EXAMPLES: &str = "\
+Examples:
+  herdsman mesh up --plan                      what would be changed?
+  herdsman mesh up && herdsman run
+  herdsman mesh status --watch";
 
 const SANDBOX_EXAMPLES: &str = "\
 Examples:

@@ -1,13 +1,13 @@
-//! Asking a running Herdsman over HTTP: one bounded GET.
+//! Asking a running Herdsman over HTTP: one bounded request.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use herdsman_node::Trust;
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
-use hyper::header::{ACCEPT, HOST};
+use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue};
 use hyper::{Request, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
@@ -107,37 +107,62 @@ impl Endpoint {
     /// # Errors
     /// [`AskError`] when there is no HTTP answer within five seconds.
     pub(crate) async fn get(&self, path: &str) -> Result<Answer, AskError> {
-        let asked = tokio::time::timeout(TIMEOUT, Box::pin(self.ask(path))).await;
+        let request = Request::get(path).body(Full::default());
+        self.ask(request.map_err(|error| error.to_string())).await
+    }
+
+    /// Posts JSON to a path, with a token.
+    ///
+    /// # Errors
+    /// [`AskError`] when there is no HTTP answer within five seconds.
+    pub(crate) async fn post(
+        &self,
+        path: &str,
+        token: &str,
+        json: &str,
+    ) -> Result<Answer, AskError> {
+        let request = Request::post(path)
+            .header(AUTHORIZATION, format!("Bearer {token}"))
+            .header(CONTENT_TYPE, "application/json")
+            .body(Full::from(json.to_owned()));
+        self.ask(request.map_err(|error| error.to_string())).await
+    }
+
+    async fn ask(&self, request: Result<Request<Full<Bytes>>, String>) -> Result<Answer, AskError> {
+        let asking = async { self.connected(request?).await };
+        let asked = tokio::time::timeout(TIMEOUT, Box::pin(asking)).await;
         asked
             .unwrap_or_else(|_| Err(format!("no answer within {TIMEOUT:?}")))
             .map_err(|problem| AskError { url: self.url(), problem })
     }
 
-    async fn ask(&self, path: &str) -> Result<Answer, String> {
+    async fn connected(&self, request: Request<Full<Bytes>>) -> Result<Answer, String> {
         let tcp = TcpStream::connect((self.host.as_str(), self.port))
             .await
             .map_err(|error| error.to_string())?;
         let Some(trust) = &self.trust else {
-            return self.exchange(tcp, path).await;
+            return self.exchange(tcp, request).await;
         };
         let tls = TlsConnector::from(Arc::<ClientConfig>::new(trust.client()?));
         let name = ServerName::try_from(self.host.clone())
             .map_err(|_| format!("`{}` cannot be the name in a certificate", self.host))?;
         let stream = tls.connect(name, tcp).await.map_err(|error| format!("TLS: {error}"))?;
-        self.exchange(stream, path).await
+        self.exchange(stream, request).await
     }
 
-    async fn exchange<S>(&self, stream: S, path: &str) -> Result<Answer, String>
+    async fn exchange<S>(
+        &self,
+        stream: S,
+        mut request: Request<Full<Bytes>>,
+    ) -> Result<Answer, String>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
-        let request = Request::get(path)
-            .header(HOST, self.authority())
-            .header(ACCEPT, "application/json")
-            .body(Empty::<Bytes>::new())
-            .map_err(|error| error.to_string())?;
+        let host = HeaderValue::try_from(self.authority()).map_err(|error| error.to_string())?;
+        request.headers_mut().insert(HOST, host);
+        request.headers_mut().insert(ACCEPT, HeaderValue::from_static("application/json"));
         let exchange = async {
             let response = sender.send_request(request).await.map_err(|e| e.to_string())?;
             let status = response.status();

@@ -12,6 +12,7 @@ pub(crate) mod check;
 pub(crate) mod completions;
 pub(crate) mod console;
 pub(crate) mod manual;
+pub(crate) mod mesh;
 pub(crate) mod primary;
 pub(crate) mod run;
 pub(crate) mod sandbox;
@@ -29,6 +30,7 @@ pub(crate) async fn dispatch(cli: Cli) -> ExitCode {
     let runs = match &cli.command {
         None | Some(Command::Run(_)) => true,
         Some(Command::Stream(args)) => args.runs(),
+        Some(Command::Mesh(args)) => args.runs(),
         Some(_) => false,
     };
     if global.debug
@@ -49,6 +51,7 @@ pub(crate) async fn dispatch(cli: Cli) -> ExitCode {
         Some(Command::Hold) => Box::pin(console::hold(global)).await,
         Some(Command::Resume) => Box::pin(console::resume(global)).await,
         Some(Command::Switchover(args)) => Box::pin(console::switchover(&args, global)).await,
+        Some(Command::Mesh(args)) => Box::pin(mesh::run(&args, global)).await,
         Some(Command::Stream(args)) => Box::pin(stream::run(&args, global)).await,
         Some(Command::Sandbox(args)) => return sandbox::run(args).await,
         Some(Command::Completions(args)) => completions::run(&args),

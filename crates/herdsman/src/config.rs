@@ -17,6 +17,7 @@
 //! | `route` | see [`herdsman::RouteConfig`]; for programs that use the library | |
 //! | `stream` | see [`herdsman_stream::StreamConfig`] | |
 //! | `gateway` | see [`herdsman_gateway::GatewayConfig`] | no gateway |
+//! | `mesh` | see [`herdsman_mesh::MeshConfig`] | no mesh |
 //!
 //! Besides libpq's keys a host takes, instead of `password`: `b64password` (base64), `password_file` (the first line of
 //! a file) or `password_env` (the name of a variable); and `password_encoding: base64`, which says that the password is
@@ -31,6 +32,7 @@ use std::path::{Path, PathBuf};
 use herdsman_api::{ApiConfig, Groups, Listen, Ssl};
 use herdsman_config::{File, Reading};
 use herdsman_gateway::GatewayConfig;
+use herdsman_mesh::MeshConfig;
 use herdsman_node::{Conninfo, NodeName};
 use herdsman_stream::StreamConfig;
 use herdsman_stream::config::Koyo;
@@ -56,6 +58,9 @@ pub(crate) struct Config {
     pub(crate) stream: StreamConfig,
     /// The same for the same text of that section: what it means cannot be compared.
     pub(crate) stream_print: u64,
+    pub(crate) mesh: MeshConfig,
+    /// The same for the same text of `hosts`.
+    pub(crate) hosts_print: u64,
     /// What koyo-postgres-replication's variables say.
     pub(crate) koyo: Koyo,
     /// What the user should know though nothing is wrong: ignored keys, a file with passwords that everybody reads.
@@ -105,6 +110,9 @@ impl Config {
         let availability =
             reading.section::<AvailabilityConfig>("availability").unwrap_or_default();
         let api = reading.section::<ApiConfig>("api").unwrap_or_default();
+        for node in api.node_ports.keys() {
+            reading.expect_host(&["api", "node_ports", node.as_str()], node.as_str());
+        }
         // Only looked at: it is for the programs that use the library.
         let _checked = herdsman::RouteConfig::read(reading, &hosts);
         let gateway = GatewayConfig::read(reading, &hosts, &groups);
@@ -115,6 +123,9 @@ impl Config {
         let stream = StreamConfig::read(reading, &hosts, &koyo);
         let stream_print = print(&reading.section::<serde_json::Value>("stream"));
 
+        let mesh = MeshConfig::read(reading, &hosts);
+        let hosts_print = print(&reading.section::<serde_json::Value>("hosts"));
+
         let secrets = [
             &["ssl", "b64key"][..],
             &["route", "application", "password"],
@@ -123,6 +134,7 @@ impl Config {
         let inline = secrets.iter().any(|path| reading.has_value(path))
             || reading.has_secret_below(&["stream"])
             || reading.has_secret_below(&["gateway"])
+            || reading.has_secret_below(&["mesh"])
             || hosts.values().any(|host| host.inline_password);
         let nodes: BTreeMap<_, _> =
             hosts.into_iter().map(|(name, host)| (name, host.conninfo)).collect();
@@ -148,6 +160,8 @@ impl Config {
             gateway,
             stream,
             stream_print,
+            mesh,
+            hosts_print,
             koyo,
             notes,
         })

@@ -35,7 +35,7 @@ pub(crate) const MANUAL: &[(Exit, &str)] = &[
     ),
     (
         Exit::Unavailable,
-        "status, primary, switchover: Herdsman cannot be asked. run: an address cannot be listened on.",
+        "status, primary, switchover, mesh: Herdsman cannot be asked. run: an address cannot be listened on.",
     ),
     (Exit::Internal, "An error that should not happen; please report it."),
     (Exit::Config, "The configuration is wrong; nothing was started."),

@@ -9,6 +9,7 @@ mod commands;
 mod config;
 mod exit;
 mod logs;
+mod metrics;
 mod output;
 mod show;
 

@@ -11,6 +11,11 @@ const MIN_WIDTH: u16 = 80;
 
 /// A table without lines: as wide as the terminal, elsewhere one line for each row.
 pub(crate) fn table<const N: usize>(header: [&str; N], rows: Vec<[String; N]>) -> String {
+    lined_up(header.map(str::to_owned).into(), rows.into_iter().map(Vec::from).collect())
+}
+
+/// As [`table`], of as many columns as there happen to be.
+pub(crate) fn lined_up(header: Vec<String>, rows: Vec<Vec<String>>) -> String {
     let mut table = Table::new();
     table.load_style(NOTHING).set_header(header);
     match width() {

@@ -79,6 +79,16 @@ impl Cluster {
     }
 
     #[track_caller]
+    pub fn freeze(&self, node: &str) {
+        self.done(self.sandbox().freeze(node));
+    }
+
+    #[track_caller]
+    pub fn thaw(&self, node: &str) {
+        self.done(self.sandbox().thaw(node));
+    }
+
+    #[track_caller]
     pub fn start_node(&self, node: &str) {
         self.done(self.sandbox().start(node));
     }
@@ -153,6 +163,17 @@ impl Drop for Cluster {
 /// The rows that one statement gives, a line each, `|` between columns. The error where the server cannot be asked within
 /// two seconds.
 pub fn sql(port: u16, user: &str, password: &str, statement: &str) -> Result<String, String> {
+    sql_within(LOOK, port, user, password, statement)
+}
+
+/// As [`sql`], for what has to be done and not only looked at.
+pub fn sql_within(
+    limit: Duration,
+    port: u16,
+    user: &str,
+    password: &str,
+    statement: &str,
+) -> Result<String, String> {
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
     let mut config = tokio_postgres::Config::new();
     config.host("127.0.0.1").port(port).user(user).password(password).dbname("postgres");
@@ -162,7 +183,7 @@ pub fn sql(port: u16, user: &str, password: &str, statement: &str) -> Result<Str
         client.simple_query(statement).await.map_err(|error| told(&error))
     };
     let messages = runtime
-        .block_on(async { tokio::time::timeout(LOOK, Box::pin(asking)).await })
+        .block_on(async { tokio::time::timeout(limit, Box::pin(asking)).await })
         .map_err(|_| "no answer".to_owned())??;
     let rows = messages.iter().filter_map(|message| match message {
         SimpleQueryMessage::Row(row) => Some(row),

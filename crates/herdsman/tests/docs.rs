@@ -158,7 +158,7 @@ fn check(text: &str) -> Result<(), String> {
     let file = folder.file("shown.yml", &text);
     let mut command = folder.command(&["check", &file]);
     for variable in page::variables(&text) {
-        command.env(variable, "secret");
+        command.env(variable, "secret-token");
     }
     let ended = ended(&mut command);
     if ended.code == Some(0) { Ok(()) } else { Err(format!("{:?} {}", ended.code, ended.stderr)) }

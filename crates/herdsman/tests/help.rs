@@ -1,11 +1,12 @@
 use crate::program::{Folder, ended};
 
-const COMMANDS: [&str; 11] = [
+const COMMANDS: [&str; 12] = [
     "run",
     "check",
     "status",
     "primary",
     "stream",
+    "mesh",
     "switchover",
     "hold",
     "resume",

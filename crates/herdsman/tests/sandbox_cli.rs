@@ -490,3 +490,33 @@ fn an_ordinary_user_needs_nothing_from_root() {
     assert!(!dir.exists());
     assert_eq!(processes_in(&dir), Vec::<i32>::new());
 }
+
+#[test]
+fn writers_are_started_instead_of_a_cluster() {
+    let yard = Yard::new();
+    let listed = versions().iter().map(u32::to_string).collect::<Vec<_>>().join(",");
+    let ended = yard.sandbox(&["up", "--versions", &listed]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(ended.stdout.contains("Make a mesh of it with: herdsman mesh up "), "{ended:?}");
+    for place in 1..=versions().len() {
+        yard.servers().is(place, false);
+    }
+    yard.refuses(&["promote", "n1"], "of writers, each a server of its own");
+    let report = yard.report();
+    assert_eq!(
+        (report["writers"].as_bool(), yard.row("n1").contains("primary")),
+        (Some(true), true)
+    );
+    let config = std::fs::read_to_string(yard.dir.join("herdsman.yml")).unwrap();
+    assert!(config.contains("\nmesh:\n  nodes: [n1"), "{config}");
+    yard.refuses(&["up"], "a sandbox is up");
+    yard.does(&["destroy"]);
+    yard.is_gone();
+}
+
+#[test]
+fn writers_and_standbys_at_once_are_a_mistake() {
+    let yard = Yard::new();
+    let ended = yard.sandbox(&["up", "--writers", "2", "--standbys", "1"]);
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+}

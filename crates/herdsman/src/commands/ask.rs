@@ -136,7 +136,7 @@ fn is_settled(topology: &Topology) -> bool {
     let heard =
         topology.nodes.values().all(|view| view.evidence_at.is_some() || view.error.is_some());
     let waits = match &topology.verdict {
-        Verdict::Primary { .. } => false,
+        Verdict::Primary { .. } | Verdict::None { why: Why::Mesh, .. } => false,
         // Nobody claims it and everybody has spoken: nothing is on its way.
         Verdict::None { why: Why::NoClaimant, .. } => {
             topology.nodes.values().any(|view| view.role == Role::Primary)

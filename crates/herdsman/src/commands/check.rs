@@ -65,6 +65,7 @@ fn summary(config: &Config) -> String {
     ));
     lines.extend(gateway::summary(&config.gateway));
     lines.extend(stream(config));
+    lines.extend(mesh(config));
     lines.extend(config.notes.iter().map(|note| format!("  note: {note}")));
     lines.join("\n")
 }
@@ -80,6 +81,15 @@ fn stream(config: &Config) -> Option<String> {
             stream.slot,
             sinks.join(", ")
         )
+    })
+}
+
+/// Who takes writes, and which tables are kept alike; nothing where there is no mesh.
+fn mesh(config: &Config) -> Option<String> {
+    let mesh = &config.mesh;
+    let nodes: Vec<_> = mesh.nodes.iter().map(NodeName::as_str).collect();
+    (!nodes.is_empty()).then(|| {
+        format!("  mesh {} of {}: {}", mesh.name, nodes.join(", "), mesh.tables.join(", "))
     })
 }
 

@@ -15,11 +15,13 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use self::clients::Clients;
+use super::mesh;
 use super::stream::{Beside, live};
 use crate::cli::Global;
 use crate::config::{Config, ConfigError, Depth};
 use crate::exit::{Exit, Failed};
 use crate::logs::{self, LogFile};
+use crate::metrics::Metrics;
 
 /// Runs until a signal ends it.
 pub(crate) async fn run(file: Option<&Path>, global: &Global) -> Result<Exit, Failed> {
@@ -44,7 +46,10 @@ pub(crate) async fn run(file: Option<&Path>, global: &Global) -> Result<Exit, Fa
     let stop = CancellationToken::new();
     let mut serving = tokio::spawn(server.run(stop.clone()));
     let mut beside = Beside::start(&config, &watcher)?;
-    let mut running = Running { config, watcher, api, log_file };
+    let metrics = Metrics::of(clients.statistics());
+    api.offer_metrics(Some(Arc::new(metrics.clone())));
+    let mesh = mesh::Beside::start(&config, &api, metrics)?;
+    let mut running = Running { config, watcher, api, mesh, log_file };
     let wishes = clients.wishes();
     loop {
         tokio::select! {
@@ -70,7 +75,7 @@ pub(crate) async fn run(file: Option<&Path>, global: &Global) -> Result<Exit, Fa
     stop.cancel();
     let drained = async {
         let (ended, ()) = tokio::join!(serving, clients.stop());
-        beside.stop().await;
+        tokio::join!(beside.stop(), running.mesh.stop());
         running.watcher.stop().await;
         ended
     };
@@ -94,6 +99,7 @@ struct Running {
     config: Config,
     watcher: Watcher,
     api: Handle,
+    mesh: mesh::Beside,
     log_file: Option<LogFile>,
 }
 
@@ -122,6 +128,7 @@ impl Running {
         if let (Some(identity), true) = (identity, self.config.ssl.is_some()) {
             self.api.reload_tls(identity);
         }
+        self.mesh.reload(&self.config, &config, &self.api).await;
         restarts.extend(needs_restart(&self.config, &config));
         for key in restarts {
             tracing::warn!("`{key}` has changed; that takes effect at the next start only");
@@ -161,6 +168,8 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("bind", old.listen.bind != new.listen.bind),
         ("port", old.listen.port != new.listen.port),
         ("ssl", old.ssl.is_some() != new.ssl.is_some()),
+        ("api.node_ports", old.api.node_ports != new.api.node_ports),
+        ("api.agent_port", old.api.agent_port != new.api.agent_port),
         ("loglevel", old.log.level != new.log.level),
         ("logfile", old.log.file != new.log.file),
         ("stream", old.stream_print != new.stream_print),

@@ -26,7 +26,7 @@ pub(crate) struct SandboxArgs {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Start a primary with standbys and print where they are
+    /// Start a primary with standbys, or several writers, and print where they are
     #[command(after_help = UP_EXAMPLES)]
     Up(UpArgs),
     /// Show every node, and the network faults in force
@@ -126,6 +126,17 @@ struct UpArgs {
     /// How many standbys
     #[arg(long, value_name = "COUNT", default_value_t = 2)]
     standbys: usize,
+    /// So many servers of their own instead: what a mesh is made of
+    #[arg(long, value_name = "COUNT", conflicts_with = "standbys")]
+    writers: Option<usize>,
+    /// Major version of each writer, such as 15,18,18
+    #[arg(
+        long,
+        value_name = "MAJOR,…",
+        value_delimiter = ',',
+        conflicts_with_all = ["standbys", "pg_version", "pg_bin"]
+    )]
+    versions: Vec<u32>,
     /// Major version of PostgreSQL, such as 15 [default: the first found]
     #[arg(long, value_name = "MAJOR")]
     pg_version: Option<u32>,
@@ -220,6 +231,8 @@ const UP_EXAMPLES: &str = "\
 Examples:
   herdsman sandbox up
   herdsman sandbox up --standbys 1 --pg-version 18 --tls
+  herdsman sandbox up --writers 3              three servers for `herdsman mesh`
+  herdsman sandbox up --writers 3 --versions 15,18,18
   herdsman sandbox up --dir /tmp/other --pg-bin /usr/lib/postgresql/15/bin
 
 Everything is in the folder: herdsman.yml (ready to run), credentials, and each node's log.";

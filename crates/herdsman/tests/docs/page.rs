@@ -96,9 +96,9 @@ pub(super) fn absolute_paths(text: &str) -> Vec<String> {
     paths
 }
 
-/// The variables that hold its passwords.
+/// The variables that hold its passwords and tokens.
 pub(super) fn variables(text: &str) -> Vec<String> {
-    let after = text.split("password_env:").skip(1);
+    let after = text.split("_env:").skip(1);
     let name = |rest: &str| {
         let end = |c: char| !(c.is_ascii_alphanumeric() || c == '_');
         rest.trim_start().split(end).next().unwrap_or_default().to_owned()

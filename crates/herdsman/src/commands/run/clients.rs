@@ -1,6 +1,6 @@
 //! The gateway of `herdsman run`, where the configuration has one.
 
-use herdsman_gateway::{Bound, Gateway, ReloadWish, ReloadWishes, Setup, StartError};
+use herdsman_gateway::{Bound, Gateway, ReloadWish, ReloadWishes, Setup, StartError, Statistics};
 use herdsman_watch::Watch;
 
 use crate::config::Config;
@@ -76,6 +76,11 @@ impl Clients {
             }
             None | Some(_) => Ok(vec!["gateway"]),
         }
+    }
+
+    /// What it counts.
+    pub(super) fn statistics(&self) -> Option<Statistics> {
+        self.0.as_ref().map(Gateway::statistics_reader)
     }
 
     /// Where administrators of the gateway ask for a reload.

@@ -51,7 +51,15 @@ pub(super) async fn start(dir: &Path, args: &UpArgs) -> Result<(), SandboxError>
             dir.display()
         )));
     }
-    let mut arguments = vec!["--standbys".to_owned(), args.standbys.to_string()];
+    let mut arguments = match (args.writers, args.versions.as_slice()) {
+        (None, []) => vec!["--standbys".to_owned(), args.standbys.to_string()],
+        (Some(writers), []) => vec!["--writers".to_owned(), writers.to_string()],
+        (writers, versions) => {
+            let listed: Vec<String> = versions.iter().map(u32::to_string).collect();
+            let count = writers.unwrap_or(versions.len()).to_string();
+            vec!["--writers".to_owned(), count, "--versions".to_owned(), listed.join(",")]
+        }
+    };
     if let Some(major) = args.pg_version {
         arguments.extend(["--pg-version".to_owned(), major.to_string()]);
     }
@@ -93,11 +101,19 @@ pub(super) async fn supervise(dir: &Path, args: SuperviseArgs) -> Result<(), San
     if let Err(error) = logging {
         tracing::debug!(%error, "logs as set up already");
     }
-    let UpArgs { standbys, pg_version, pg_bin, tls } = args.up;
+    let UpArgs { standbys, writers, versions, pg_version, pg_bin, tls } = args.up;
+    let apart = writers.is_some() || !versions.is_empty();
     let begin = if args.take_over {
         Begin::TakeOver
     } else {
-        Begin::New(UpOptions { standbys, pg_version, pg_bin, tls })
+        Begin::New(UpOptions {
+            standbys: if apart { 0 } else { standbys },
+            writers: writers.unwrap_or(versions.len()),
+            versions,
+            pg_version,
+            pg_bin,
+            tls,
+        })
     };
     Box::pin(supervisor::supervise(dir, begin, tell)).await
 }

@@ -8,9 +8,16 @@ use herdsman_sandbox::{Fault, LinkFault, NodeStatus, ProcessState, Role};
 pub(super) fn nodes(report: &Report) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
-    table.set_header(["NODE", "ROLE", "STATE", "ENDPOINT", "PID", "FOLLOWS", "TIMELINE"]);
+    // Only in a sandbox of writers can they differ.
+    let mixed =
+        report.nodes.windows(2).any(|pair| pair.first().map(version) != pair.get(1).map(version));
+    let mut header = vec!["NODE", "ROLE", "STATE", "ENDPOINT", "PID", "FOLLOWS", "TIMELINE"];
+    header.extend(mixed.then_some("VERSION"));
+    table.set_header(header);
     for node in &report.nodes {
-        table.add_row(row(node));
+        let mut cells = Vec::from(row(node));
+        cells.extend(mixed.then(|| node.version.clone()));
+        table.add_row(cells);
     }
     let mut text = table.trim_fmt();
     for fault in &report.faults {
@@ -30,7 +37,12 @@ pub(super) fn files(report: &Report) -> String {
     if let Some(ca_file) = &report.ca_file {
         text.push_str(&format!("\nauthority      {}", ca_file.display()));
     }
-    text.push_str(&format!("\n\nWatch it with: herdsman run {}", report.config_file.display()));
+    let next = if report.writers {
+        "Make a mesh of it with: herdsman mesh up"
+    } else {
+        "Watch it with: herdsman run"
+    };
+    text.push_str(&format!("\n\n{next} {}", report.config_file.display()));
     text
 }
 
@@ -77,6 +89,10 @@ fn fault_line(fault: &LinkFault) -> String {
     format!("fault: {from} -> {to} {what}")
 }
 
+fn version(node: &NodeStatus) -> &str {
+    &node.version
+}
+
 fn dash() -> String {
     "-".to_owned()
 }
@@ -88,6 +104,7 @@ mod tests {
     fn report() -> Report {
         let node = |name: &str, role, state, follows: Option<&str>| NodeStatus {
             name: name.to_owned(),
+            version: "15.20".to_owned(),
             state,
             role,
             timeline: role.map(|_| 1),
@@ -98,6 +115,7 @@ mod tests {
         };
         Report {
             dir: "/d".into(),
+            writers: false,
             version: "15.20".to_owned(),
             nodes: vec![
                 node("n1", Some(Role::Primary), ProcessState::Running, None),
@@ -125,6 +143,15 @@ mod tests {
                 "fault: clients -> n2 stalled",
             ]
         );
+    }
+
+    #[test]
+    fn versions_are_shown_where_they_differ() {
+        let mut report = report();
+        report.nodes[1].version = "18.4".to_owned();
+        let shown = nodes(&report);
+        assert!(shown.lines().next().unwrap().ends_with("VERSION"), "{shown}");
+        assert!(shown.lines().nth(2).unwrap().ends_with("18.4"), "{shown}");
     }
 
     #[test]

@@ -1,0 +1,68 @@
+//! `/metrics`: what every part has counted, in one text, for Prometheus and whatever else reads OpenMetrics.
+//!
+//! Nothing is counted here. Each scrape takes what the parts hold at that moment and writes it down; names follow the
+//! exporters people have dashboards for (`pg_`, `pgbouncer_`) where the meaning is the same.
+
+mod gateway;
+mod herd;
+mod mesh;
+mod write;
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use herdsman_gateway::Statistics;
+use herdsman_mesh::status::Status;
+use herdsman_watch::{Moment, Topology};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::registry::Registry;
+use tokio::sync::watch;
+
+use self::gateway::Gateway;
+use self::herd::Herd;
+use self::mesh::Mesh;
+
+/// Where the parts are asked.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Metrics {
+    gateway: Option<Statistics>,
+    mesh: Arc<Mutex<Option<watch::Receiver<Arc<Status>>>>>,
+}
+
+impl Metrics {
+    /// With a gateway's, where there is one.
+    pub(crate) fn of(gateway: Option<Statistics>) -> Self {
+        Self { gateway, ..Self::default() }
+    }
+
+    /// From now on with a mesh's, or without.
+    pub(crate) fn offer_mesh(&self, mesh: Option<watch::Receiver<Arc<Status>>>) {
+        *self.mesh.lock().unwrap_or_else(PoisonError::into_inner) = mesh;
+    }
+
+    fn mesh(&self) -> Option<Mesh> {
+        let mesh = self.mesh.lock().unwrap_or_else(PoisonError::into_inner);
+        mesh.as_ref().map(|status| Mesh(Arc::clone(&status.borrow())))
+    }
+}
+
+impl herdsman_api::Metrics for Metrics {
+    fn text(&self, topology: &Topology, now: Moment) -> String {
+        let mut registry = Registry::default();
+        let mut take = |part: Box<dyn Collector>| registry.register_collector(part);
+        take(Box::new(Herd(topology.aged(now))));
+        if let Some(statistics) = &self.gateway {
+            take(Box::new(Gateway(statistics.read())));
+        }
+        if let Some(mesh) = self.mesh() {
+            take(Box::new(mesh));
+        }
+        let mut text = String::new();
+        // Writing to a string cannot fail; should that change, the scrape fails for want of its last line.
+        let _written = encode(&mut text, &registry);
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -96,19 +96,14 @@ fn verdict(line: &str, topology: &Topology) -> Option<String> {
         Some("write") => true,
         Some(_) => return None,
     };
-    let is_primary = topology.primary() == Some(name) || node.member && node.role == Role::Primary;
-    let answers = node.error.is_none() && node.evidence_at.is_some();
-    Some(match (writes, is_primary) {
+    Some(match (writes, topology.is_writer(name)) {
         (_, true) => "ready up 100%\n".to_owned(),
         (true, false) => format!("down #{}\n", comment("not the primary")),
         (false, false) if node.readable => format!("ready up {}%\n", weight(node)),
-        (false, false) if answers && node.role == Role::Standby => {
+        (false, false) if node.answers() && node.role == Role::Standby => {
             format!("drain up #{}\n", comment(&node.reasons.join("; ")))
         }
-        (false, false) => format!(
-            "down #{}\n",
-            comment(node.error.as_deref().unwrap_or(&node.reasons.join("; ")))
-        ),
+        (false, false) => format!("down #{}\n", comment(&node.trouble())),
     })
 }
 

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::problem::{Problem, echo};
 use crate::reply::Reply;
-use crate::state::View;
+use crate::state::{View, unavailable};
 use crate::target::Query;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -192,14 +192,14 @@ impl Check {
         bounds: &Bounds,
         view: &View<'_>,
     ) -> Result<(), String> {
-        let is_primary = is_primary(name, node, view);
+        let is_primary = view.topology.is_writer(name);
         match self {
             Self::Liveness => Ok(()),
             Self::Primary if is_primary => Ok(()),
             Self::Primary => Err(format!("`{name}` is not the primary: {}", view.topology.verdict)),
             Self::StandbyLeader => Err(format!("`{name}` leads no cluster of standbys")),
-            Self::Health if answers(node) => Ok(()),
-            Self::Health => Err(away(name, node)),
+            Self::Health if node.answers() => Ok(()),
+            Self::Health => Err(unavailable(name.as_str(), node)),
             Self::ReadOnly | Self::Readiness if is_primary => Ok(()),
             Self::Replica | Self::ReadOnly | Self::Readiness => replica(name, node, bounds),
         }
@@ -208,10 +208,10 @@ impl Check {
 
 fn replica(name: &NodeName, node: &NodeView, bounds: &Bounds) -> Result<(), String> {
     if node.role != Role::Standby {
-        return Err(if answers(node) && !node.fenced && !node.foreign {
+        return Err(if node.answers() && !node.fenced && !node.foreign {
             format!("`{name}` is not a standby")
         } else {
-            away(name, node)
+            unavailable(name.as_str(), node)
         });
     }
     if !node.readable {
@@ -233,21 +233,6 @@ fn replica(name: &NodeName, node: &NodeView, bounds: &Bounds) -> Result<(), Stri
         }
         (Some(_), None) => Err(format!("it is not known how far `{name}` is behind")),
     }
-}
-
-/// The members of a mesh each are.
-fn is_primary(name: &NodeName, node: &NodeView, view: &View<'_>) -> bool {
-    view.topology.primary() == Some(name) || node.member && node.role == Role::Primary
-}
-
-fn answers(node: &NodeView) -> bool {
-    node.error.is_none() && node.evidence_at.is_some()
-}
-
-fn away(name: &NodeName, node: &NodeView) -> String {
-    let why = node.error.clone().unwrap_or_else(|| node.reasons.join("; "));
-    let separator = if why.is_empty() { "" } else { ": " };
-    format!("`{name}` is unavailable{separator}{why}")
 }
 
 /// Patroni's word for how a standby replicates, where it is known: both sides say that it streams.
@@ -283,7 +268,7 @@ fn document<'a>(
             reason,
         };
     };
-    let is_primary = is_primary(name, node, view);
+    let is_primary = view.topology.is_writer(name);
     let position = node.lsn.map(|lsn| lsn.0);
     Document {
         state: state(node),
@@ -304,7 +289,7 @@ fn document<'a>(
 
 fn cluster<'a>(view: &View<'a>) -> Cluster<'a> {
     let members = view.topology.nodes.iter().map(|(name, node)| {
-        let is_primary = is_primary(name, node, view);
+        let is_primary = view.topology.is_writer(name);
         Member {
             name,
             role: if is_primary { "leader" } else { "replica" },

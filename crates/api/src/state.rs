@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use herdsman_node::NodeName;
-use herdsman_watch::{Moment, Topology, Watch};
+use herdsman_watch::{Moment, NodeView, Topology, Watch};
 
 use crate::{ApiConfig, Bodies, MeshControl, Metrics};
 
@@ -46,4 +46,11 @@ pub(crate) struct View<'a> {
     /// The node that the port asked at belongs to.
     pub(crate) about: Option<&'a NodeName>,
     pub(crate) now: Moment,
+}
+
+/// That a node cannot be asked, and why.
+pub(crate) fn unavailable(name: &str, node: &NodeView) -> String {
+    let why = node.trouble();
+    let separator = if why.is_empty() { "" } else { ": " };
+    format!("`{name}` is unavailable{separator}{why}")
 }

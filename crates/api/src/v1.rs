@@ -7,7 +7,7 @@ use hyper::StatusCode;
 use crate::Bodies;
 use crate::problem::Problem;
 use crate::reply::Reply;
-use crate::state::View;
+use crate::state::{View, unavailable};
 use crate::target::Query;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,9 +147,7 @@ fn freshness(id: &str, node: &NodeView, limit: f64, view: &View<'_>) -> Availabi
     };
     // What an unreachable or distrusted node last said about its heartbeat proves nothing about it now.
     if node.role == Role::Unavailable {
-        let why = node.error.clone().unwrap_or_else(|| node.reasons.join("; "));
-        let separator = if why.is_empty() { "" } else { ": " };
-        return untold(NOT_ASKED, format!("node `{id}` is unavailable{separator}{why}"));
+        return untold(NOT_ASKED, format!("node {}", unavailable(id, node)));
     }
     match &node.heartbeat {
         Heartbeat::Beat(beat) => {

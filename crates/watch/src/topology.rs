@@ -215,6 +215,13 @@ impl Topology {
         matches!(self.verdict, Verdict::None { why: Why::Mesh, .. })
     }
 
+    /// Whether a node may be written to: the proven primary, or in a mesh each member that is up.
+    #[must_use]
+    pub fn is_writer(&self, name: &NodeName) -> bool {
+        self.primary() == Some(name)
+            || self.nodes.get(name).is_some_and(|node| node.member && node.role == Role::Primary)
+    }
+
     /// Nodes that may be read from, the primary not among them.
     pub fn readers(&self) -> impl Iterator<Item = &NodeName> {
         self.nodes
@@ -236,6 +243,20 @@ impl Topology {
             view.evidence_age_seconds = view.evidence_at.map(|at| now.since(at).as_secs_f64());
         }
         copy
+    }
+}
+
+impl NodeView {
+    /// Whether its server was reached when last looked at, whatever it said.
+    #[must_use]
+    pub const fn answers(&self) -> bool {
+        self.error.is_none() && self.evidence_at.is_some()
+    }
+
+    /// What is wrong with it, in words; empty if nothing is known to be.
+    #[must_use]
+    pub fn trouble(&self) -> String {
+        self.error.clone().unwrap_or_else(|| self.reasons.join("; "))
     }
 }
 

@@ -131,13 +131,13 @@ fn node_events(name: &NodeName, old: &NodeView, new: &NodeView, events: &mut Vec
         let node = node.clone();
         events.push(if new.fenced { Event::Fenced { node } } else { Event::Unfenced { node } });
     }
-    match (answers(old), answers(new)) {
+    match (old.answers(), new.answers()) {
         (false, true) => {
             events.push(Event::NodeUp { node, role: new.role });
             return;
         }
         (true, false) => {
-            events.push(Event::NodeDown { node, reason: reason(new) });
+            events.push(Event::NodeDown { node, reason: new.trouble() });
             return;
         }
         (false, false) => return,
@@ -149,15 +149,7 @@ fn node_events(name: &NodeName, old: &NodeView, new: &NodeView, events: &mut Vec
     }
     match (old.readable, new.readable) {
         (false, true) => events.push(Event::Readable { node }),
-        (true, false) => events.push(Event::Unreadable { node, reason: reason(new) }),
+        (true, false) => events.push(Event::Unreadable { node, reason: new.trouble() }),
         _ => {}
     }
-}
-
-fn answers(node: &NodeView) -> bool {
-    node.error.is_none() && node.evidence_at.is_some()
-}
-
-fn reason(node: &NodeView) -> String {
-    node.error.clone().unwrap_or_else(|| node.reasons.join("; "))
 }

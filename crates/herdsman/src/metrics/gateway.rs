@@ -123,10 +123,10 @@ impl Gateway {
     fn histograms(
         &self,
         times: impl Fn(&PoolStatistics) -> &Times,
-    ) -> impl Iterator<Item = (Labels<'_>, f64, u64, Vec<(f64, u64)>)> {
+    ) -> impl Iterator<Item = (Labels<'_>, (f64, u64, Vec<(f64, u64)>))> {
         self.0.pools.iter().map(move |pool| {
             let times = times(pool);
-            (labels(pool), seconds(times.sum()), times.count(), buckets(times))
+            (labels(pool), (seconds(times.sum()), times.count(), buckets(times)))
         })
     }
 }

@@ -60,12 +60,12 @@ impl Herd {
         to.gauges(
             ("pg_up", None),
             "1 while the server answers",
-            self.nodes(|_, node| Some(flag(answers(node)))),
+            self.nodes(|_, node| Some(flag(node.answers()))),
         )?;
         to.gauges(
             ("pg_replication_is_replica", None),
             "1 for a server that is in recovery",
-            self.nodes(|_, node| answers(node).then(|| flag(node.role == Role::Standby))),
+            self.nodes(|_, node| node.answers().then(|| flag(node.role == Role::Standby))),
         )?;
         to.gauges(
             ("herdsman_node_primary", None),
@@ -121,8 +121,4 @@ impl Herd {
             value(name, node).map(|value| (vec![("node", name.as_str())], value))
         })
     }
-}
-
-fn answers(node: &NodeView) -> bool {
-    node.error.is_none() && node.evidence_at.is_some()
 }

@@ -3,7 +3,8 @@
 use std::fmt::Error;
 
 use prometheus_client::encoding::{
-    DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, EncodeMetric, NoLabelSet,
+    DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, EncodeMetric, MetricEncoder,
+    NoLabelSet,
 };
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
@@ -17,59 +18,63 @@ pub(super) type Labels<'a> = Vec<(&'a str, &'a str)>;
 pub(super) struct Writer<'e>(pub(super) DescriptorEncoder<'e>);
 
 impl Writer<'_> {
-    /// What goes up and down. Without samples nothing is written.
+    /// What goes up and down. Without samples nothing is written, here and below.
     pub(super) fn gauges<'l, V: EncodeGaugeValue>(
         &mut self,
-        (name, unit): (&str, Option<Unit>),
+        metric: (&str, Option<Unit>),
         help: &str,
         samples: impl IntoIterator<Item = (Labels<'l>, V)>,
     ) -> Result<(), Error> {
-        let mut samples = samples.into_iter().peekable();
-        if samples.peek().is_none() {
-            return Ok(());
-        }
-        let mut metric = self.0.encode_descriptor(name, help, unit.as_ref(), MetricType::Gauge)?;
-        for (labels, value) in samples {
-            ConstGauge::new(value).encode(metric.encode_family(&labels)?)?;
-        }
-        Ok(())
+        self.samples(metric, help, MetricType::Gauge, samples, |value, to| {
+            ConstGauge::new(value).encode(to)
+        })
     }
 
     /// What only grows, since the program began.
     pub(super) fn counters<'l, V: EncodeCounterValue>(
         &mut self,
-        (name, unit): (&str, Option<Unit>),
+        metric: (&str, Option<Unit>),
         help: &str,
         samples: impl IntoIterator<Item = (Labels<'l>, V)>,
     ) -> Result<(), Error> {
-        let mut samples = samples.into_iter().peekable();
-        if samples.peek().is_none() {
-            return Ok(());
-        }
-        let mut metric =
-            self.0.encode_descriptor(name, help, unit.as_ref(), MetricType::Counter)?;
-        for (labels, value) in samples {
-            ConstCounter::new(value).encode(metric.encode_family(&labels)?)?;
-        }
-        Ok(())
+        self.samples(metric, help, MetricType::Counter, samples, |value, to| {
+            ConstCounter::new(value).encode(to)
+        })
     }
 
     /// How often something took how long: sum, count, and how many took at most so long (each more than the last).
     pub(super) fn histograms<'l>(
         &mut self,
+        metric: (&str, Option<Unit>),
+        help: &str,
+        samples: impl IntoIterator<Item = (Labels<'l>, (f64, u64, Vec<(f64, u64)>))>,
+    ) -> Result<(), Error> {
+        self.samples(
+            metric,
+            help,
+            MetricType::Histogram,
+            samples,
+            |(sum, count, buckets), mut to| {
+                to.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)
+            },
+        )
+    }
+
+    fn samples<'l, V>(
+        &mut self,
         (name, unit): (&str, Option<Unit>),
         help: &str,
-        samples: impl IntoIterator<Item = (Labels<'l>, f64, u64, Vec<(f64, u64)>)>,
+        kind: MetricType,
+        samples: impl IntoIterator<Item = (Labels<'l>, V)>,
+        write: impl Fn(V, MetricEncoder<'_>) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let mut samples = samples.into_iter().peekable();
         if samples.peek().is_none() {
             return Ok(());
         }
-        let mut metric =
-            self.0.encode_descriptor(name, help, unit.as_ref(), MetricType::Histogram)?;
-        for (labels, sum, count, buckets) in samples {
-            let mut sample = metric.encode_family(&labels)?;
-            sample.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)?;
+        let mut metric = self.0.encode_descriptor(name, help, unit.as_ref(), kind)?;
+        for (labels, value) in samples {
+            write(value, metric.encode_family(&labels)?)?;
         }
         Ok(())
     }

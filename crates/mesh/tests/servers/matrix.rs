@@ -40,7 +40,7 @@ pub(crate) async fn all(mesh: &Mesh, names: &[&'static str]) -> Vec<&'static str
     failed
 }
 
-const NAMES: [&str; 31] = [
+pub(crate) const NAMES: [&str; 31] = [
     "a",
     "a2",
     "b",

@@ -81,8 +81,13 @@ pub(crate) enum Choice {
 pub(crate) enum GuardValue {
     /// Microseconds since 2000-01-01 UTC on the server's own clock, after which a write is not to happen.
     Deadline(i64),
-    /// Process ids of the WAL senders, sorted.
-    Followers(Vec<i32>),
+    /// That, and who follows: what a server has not noticed yet, its clock tells.
+    Followers {
+        /// As with a deadline alone.
+        until: i64,
+        /// Process ids of the WAL senders, sorted.
+        pids: Vec<i32>,
+    },
 }
 
 /// What of a node is lost.

@@ -14,10 +14,14 @@ pub(crate) const DEADLINE_SQL: &str = "SELECT 1 OPERATOR(pg_catalog./) (pg_catal
      OPERATOR(pg_catalog.<) (pg_catalog.timestamptz '2000-01-01 00:00:00+00' OPERATOR(pg_catalog.+) \
      ($1::pg_catalog.int8 OPERATOR(pg_catalog.*) interval '1 microsecond')))::pg_catalog.int4";
 
-/// Fails with 22012 where the server's WAL senders are not exactly those with the process ids `$1`, sorted.
+/// Fails with 22012 where the server's clock has passed the first of `$1`, or its WAL senders are not exactly those with the
+/// process ids that follow it, sorted. The parameter stands in it once: ahead of a simple query its text takes that place.
 pub(crate) const FOLLOWERS_SQL: &str = "SELECT 1 OPERATOR(pg_catalog./) (COALESCE((SELECT \
-     pg_catalog.array_agg(s.pid ORDER BY s.pid) FROM pg_catalog.pg_stat_get_wal_senders() s), \
-     '{}'::pg_catalog.int4[]) OPERATOR(pg_catalog.=) $1::pg_catalog.int4[])::pg_catalog.int4";
+     pg_catalog.array_agg(s.pid::pg_catalog.int8 ORDER BY s.pid) FROM pg_catalog.pg_stat_get_wal_senders() s), \
+     '{}'::pg_catalog.int8[]) OPERATOR(pg_catalog.=) w.v[2:] AND pg_catalog.clock_timestamp() \
+     OPERATOR(pg_catalog.<) (pg_catalog.timestamptz '2000-01-01 00:00:00+00' OPERATOR(pg_catalog.+) \
+     (w.v[1] OPERATOR(pg_catalog.*) interval '1 microsecond')))::pg_catalog.int4 \
+     FROM (SELECT $1::pg_catalog.int8[]) w (v)";
 
 /// The WAL senders a primary is expected to have.
 ///
@@ -71,9 +75,9 @@ impl Followers {
     }
 
     /// What is expected; while one of them is missing, nobody knows, and the last one told goes on being refused.
-    pub(super) fn value(&self) -> Option<GuardValue> {
+    pub(super) fn value(&self) -> Option<Vec<i32>> {
         let known = self.trusted && self.missing.is_none();
-        known.then(|| GuardValue::Followers(self.expected.clone()))
+        known.then(|| self.expected.clone())
     }
 }
 
@@ -104,15 +108,15 @@ pub(super) fn confirms(topology: &Topology, primary: &str, loss: Loss) -> bool {
 pub(super) fn text(value: &GuardValue) -> String {
     match value {
         GuardValue::Deadline(until) => until.to_string(),
-        GuardValue::Followers(pids) => {
-            let pids: Vec<String> = pids.iter().map(ToString::to_string).collect();
-            format!("{{{}}}", pids.join(","))
+        GuardValue::Followers { until, pids } => {
+            let pids: String = pids.iter().map(|pid| format!(",{pid}")).collect();
+            format!("{{{until}{pids}}}")
         }
     }
 }
 
 /// The deadline of a look that found the server's clock at `clock`.
-pub(super) fn deadline(clock: i64, lease: Duration) -> GuardValue {
+pub(super) fn deadline(clock: i64, lease: Duration) -> i64 {
     let lease = i64::try_from(lease.as_micros()).unwrap_or(i64::MAX);
-    GuardValue::Deadline(clock.saturating_add(lease))
+    clock.saturating_add(lease)
 }

@@ -38,6 +38,13 @@ pub(super) struct Intake {
     followers: Option<(usize, u64, Followers)>,
 }
 
+/// With a guard on, the writer is looked at at least so often, however long the lease …
+const LATE: Duration = Duration::from_millis(250);
+/// … and that often where its followers are wanted too.
+const SENDERS: Duration = Duration::from_millis(100);
+/// And not more often, however short it is.
+const SOON: Duration = Duration::from_millis(20);
+
 /// The newest guard, and of whom.
 #[derive(Debug)]
 pub(crate) struct Guard {
@@ -51,9 +58,9 @@ pub(crate) struct Guard {
 }
 
 impl Guard {
-    /// Whether it says nothing any more: a deadline that is over.
+    /// Whether it says nothing any more: its deadline is over.
     pub(super) fn is_over(&self, lease: Duration) -> bool {
-        matches!(self.value, GuardValue::Deadline(_)) && self.began.elapsed() >= lease
+        self.began.elapsed() >= lease
     }
 }
 
@@ -328,11 +335,8 @@ impl Herd {
         }
         match options.write_guard {
             WriteGuard::Off => None,
-            WriteGuard::Deadline => Some(
-                (options.guard_lease / 5)
-                    .clamp(Duration::from_millis(20), Duration::from_millis(250)),
-            ),
-            WriteGuard::Followers => Some(Duration::from_millis(100)),
+            WriteGuard::Deadline => Some((options.guard_lease / 5).clamp(SOON, LATE)),
+            WriteGuard::Followers => Some((options.guard_lease / 5).clamp(SOON, SENDERS)),
         }
     }
 
@@ -356,17 +360,22 @@ impl Herd {
 
     fn take_guard(&self, node: usize, sample: Begun, sight: &Sight) {
         let options = self.options.load();
+        let until = guard::deadline(sight.clock, options.guard_lease);
         let value = match options.write_guard {
             WriteGuard::Off => None,
-            WriteGuard::Deadline => Some(guard::deadline(sight.clock, options.guard_lease)),
-            WriteGuard::Followers => self.take_followers(node, sample.epoch, sight),
+            WriteGuard::Deadline => Some(GuardValue::Deadline(until)),
+            WriteGuard::Followers => self
+                .take_followers(node, sample.epoch, sight)
+                .map(|pids| GuardValue::Followers { until, pids }),
         };
-        let old = self.guard(node).map(|guard| guard.value.clone());
+        let old = self.guard(node);
         // A deadline moves all the time; whoever waits for one waits for the first.
-        let news = match options.write_guard {
-            WriteGuard::Off => false,
-            WriteGuard::Deadline => old.is_none(),
-            WriteGuard::Followers => old != value,
+        let news = match (old.as_ref().map(|guard| &guard.value), &value) {
+            (
+                Some(GuardValue::Followers { pids: old, .. }),
+                Some(GuardValue::Followers { pids, .. }),
+            ) => old != pids,
+            (old, new) => old.is_some() != new.is_some(),
         };
         let (epoch, began) = (sample.epoch, sample.at);
         let guard = value.map(|value| {
@@ -382,7 +391,7 @@ impl Herd {
         }
     }
 
-    fn take_followers(&self, node: usize, epoch: u64, sight: &Sight) -> Option<GuardValue> {
+    fn take_followers(&self, node: usize, epoch: u64, sight: &Sight) -> Option<Vec<i32>> {
         let now = self.moment();
         let mut intake = self.lock();
         let topology = Arc::clone(&intake.topology);

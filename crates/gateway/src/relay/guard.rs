@@ -7,9 +7,9 @@ use tokio::time::Instant;
 use crate::herd::{self, DEADLINE_SQL, FOLLOWERS_SQL, GuardValue, Herd};
 use crate::session::Guard;
 
-/// The types `int8` and `int4[]`.
+/// The types `int8` and `int8[]`.
 const INT8: i32 = 20;
-const INT4_ARRAY: i32 = 1007;
+const INT8_ARRAY: i32 = 1016;
 
 /// One check, ready to be sent.
 #[derive(Clone, Debug)]
@@ -36,7 +36,7 @@ impl Check {
     pub(super) fn guard(&self) -> Guard<'_> {
         let (sql, oid) = match self.0.value {
             GuardValue::Deadline(_) => (DEADLINE_SQL, INT8),
-            GuardValue::Followers(_) => (FOLLOWERS_SQL, INT4_ARRAY),
+            GuardValue::Followers { .. } => (FOLLOWERS_SQL, INT8_ARRAY),
         };
         Guard { sql, oid, value: &self.0.text }
     }

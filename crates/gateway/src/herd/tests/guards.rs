@@ -3,15 +3,14 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::herd::GuardValue;
 use crate::herd::guard::{self, Followers};
 
 fn loss(millis: u64) -> guard::Loss {
     guard::Loss { at: Moment::from_millis(millis), version: millis }
 }
 
-fn told(pids: &[i32]) -> Option<GuardValue> {
-    Some(GuardValue::Followers(pids.to_vec()))
+fn told(pids: &[i32]) -> Option<Vec<i32>> {
+    Some(pids.to_vec())
 }
 
 #[test]
@@ -78,7 +77,7 @@ proptest! {
                 confirmed_since |= *confirmed;
                 *confirmed
             });
-            if let Some(GuardValue::Followers(now)) = followers.value() {
+            if let Some(now) = followers.value() {
                 let shrank = last.iter().flatten().any(|pid| !now.contains(pid));
                 prop_assert!(!shrank || confirmed_since);
                 prop_assert!(now == found, "what is told is there");

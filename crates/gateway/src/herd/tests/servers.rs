@@ -50,7 +50,11 @@ impl Real {
         client.batch_execute("SET search_path = nowhere").await.unwrap();
         let outcome = match guard {
             GuardValue::Deadline(at) => client.query_one(DEADLINE_SQL, &[at]).await,
-            GuardValue::Followers(pids) => client.query_one(FOLLOWERS_SQL, &[pids]).await,
+            GuardValue::Followers { until, pids } => {
+                let value: Vec<i64> =
+                    [*until].into_iter().chain(pids.iter().copied().map(i64::from)).collect();
+                client.query_one(FOLLOWERS_SQL, &[&value]).await
+            }
         };
         match outcome {
             Ok(row) => {
@@ -85,17 +89,19 @@ herdsman_sandbox::on_each_version! {
         let options = Options { write_guard: WriteGuard::Followers, ..OPTIONS };
         let real = Real::new(version, 2, options).await;
         let count = |herd: &Herd| match herd.guard(0).map(|guard| guard.value.clone()) {
-            Some(GuardValue::Followers(pids)) => Some(pids.len()),
+            Some(GuardValue::Followers { pids, .. }) => Some(pids.len()),
             _ => None,
         };
         until(|| count(&real.herd) == Some(2)).await;
         let guard = real.herd.guard(0).map(|guard| guard.value.clone()).unwrap();
         assert_eq!(real.guarded(&guard).await, Ok(()));
-        let GuardValue::Followers(pids) = &guard else { panic!("{guard:?}") };
-        let fewer = GuardValue::Followers(pids[..1].to_vec());
+        let GuardValue::Followers { until: at, pids } = guard.clone() else { panic!("{guard:?}") };
+        let fewer = GuardValue::Followers { until: at, pids: pids[..1].to_vec() };
         assert_eq!(real.guarded(&fewer).await, Err(SqlState::DIVISION_BY_ZERO));
-        let none = GuardValue::Followers(Vec::new());
+        let none = GuardValue::Followers { until: at, pids: Vec::new() };
         assert_eq!(real.guarded(&none).await, Err(SqlState::DIVISION_BY_ZERO));
+        let over = GuardValue::Followers { until: at - 2_000_000, pids };
+        assert_eq!(real.guarded(&over).await, Err(SqlState::DIVISION_BY_ZERO));
         // A standby that dies leaves the old expectation false, and is then seen to be down.
         real.cluster.kill("n3").await.unwrap();
         until(|| count(&real.herd) == Some(1)).await;

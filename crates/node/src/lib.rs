@@ -3,6 +3,7 @@
 //!
 //! This is the ground floor: it knows nothing of clusters, verdicts or routing.
 
+mod backoff;
 mod connect;
 mod conninfo;
 mod identity;
@@ -12,6 +13,7 @@ mod tls;
 mod trust;
 pub mod units;
 
+pub use backoff::Backoff;
 pub use connect::{ConnectError, ConnectErrorKind, Connection, connect, describe};
 pub use conninfo::{Conninfo, ConninfoError, Hosts, LoadBalanceHosts, SslMode, TargetSessionAttrs};
 pub use identity::{InvalidName, NodeName, ParseSystemIdError, Role, SystemId, Timeline};

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use herdsman_config::LoginConfig;
-use herdsman_node::{NodeName, units};
+use herdsman_node::{Backoff, NodeName, units};
 pub use herdsman_wal::json::Shape;
 use herdsman_wal::{PublicationName, SlotName};
 use serde::{Deserialize, Deserializer};
@@ -175,6 +175,14 @@ pub struct RetryConfig {
     /// The longest pause.
     #[serde(deserialize_with = "pause")]
     pub longest_pause: Duration,
+}
+
+impl RetryConfig {
+    /// The pauses between tries.
+    #[must_use]
+    pub const fn backoff(&self) -> Backoff {
+        Backoff { first: self.pause, longest: self.longest_pause }
+    }
 }
 
 impl Default for RetryConfig {

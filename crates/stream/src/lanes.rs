@@ -25,7 +25,6 @@ use self::gate::Gate;
 use self::per_key::PerKey;
 use self::total::Total;
 use crate::config::RetryConfig;
-use crate::retry;
 use crate::sink::{Batch, Order, Position, SinkError, Undelivered, Why};
 
 pub use self::key::Behind;
@@ -187,7 +186,7 @@ impl Lanes {
             now: Some(now),
             give_up: self.patience.give_up,
             attempts: retry.attempts,
-            pause: Some(&mut |failures| retry::pause(retry, failures, jitter())),
+            pause: Some(&mut |failures| retry.backoff().pause(failures, jitter())),
         };
         match &mut self.inner {
             Inner::Total(lanes) => lanes.settle(id, outcome, &mut self.letters),
@@ -198,8 +197,8 @@ impl Lanes {
     /// The sink could not take anything: all of the batch is tried again, after a pause for the whole sink. That does
     /// not count as a try of any change, so that an outage makes no dead letters.
     pub fn unavailable(&mut self, id: WorkId, now: Instant, jitter: f64) {
-        let retry = &self.patience.retry;
-        self.gate.close(now, |failures| retry::pause(retry, failures, jitter));
+        let backoff = self.patience.retry.backoff();
+        self.gate.close(now, |failures| backoff.pause(failures, jitter));
         match &mut self.inner {
             Inner::Total(lanes) => lanes.put_back(id),
             Inner::PerKey(lanes) => lanes.put_back(id),

@@ -18,7 +18,6 @@ pub mod init;
 pub mod lanes;
 mod load;
 pub mod publication;
-pub mod retry;
 pub mod service;
 pub mod sink;
 pub mod sinks;

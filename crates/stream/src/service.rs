@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use herdsman_node::{Conninfo, NodeName, TlsError};
+use herdsman_node::{Backoff, Conninfo, NodeName, TlsError};
 use herdsman_wal::publication::PublicationError;
 use herdsman_wal::snapshot::{SnapshotError, SnapshotStats};
 use herdsman_wal::{Body, WalError};
@@ -34,7 +34,6 @@ use crate::dead_letter::{DeadLetterError, DeadLetters};
 use crate::engine::{End, Engine, Parts, Stats, Transform};
 use crate::error::StreamError;
 use crate::filter::{Filter, FilterError, MaskKey, MaskKeyError};
-use crate::retry;
 use crate::sink::{Sink, SinkError};
 use herd::Herd;
 use resume::Reached;
@@ -272,7 +271,7 @@ impl Service {
                         failures = 0;
                     }
                     failures += 1;
-                    let pause = retry::pause(&RECONNECT, failures, fastrand::f64());
+                    let pause = RECONNECT.pause(failures, fastrand::f64());
                     tracing::warn!(%node, problem = %error, ?pause, "the stream is interrupted");
                     self.phase.send_replace(Phase::Waiting { why: error.to_string() });
                     tokio::select! {
@@ -287,11 +286,8 @@ impl Service {
 }
 
 /// Pauses between tries to connect.
-const RECONNECT: crate::config::RetryConfig = crate::config::RetryConfig {
-    attempts: u32::MAX,
-    pause: Duration::from_millis(100),
-    longest_pause: Duration::from_secs(5),
-};
+const RECONNECT: Backoff =
+    Backoff { first: Duration::from_millis(100), longest: Duration::from_secs(5) };
 
 /// What the prefixes of our own messages begin with: heartbeats, and the marks of snapshots.
 const OURS: &str = "herdsman.";

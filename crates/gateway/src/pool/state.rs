@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use herdsman_node::ConnectError;
+use herdsman_node::{Backoff, ConnectError};
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
@@ -15,11 +15,9 @@ use super::queue::{Queue, Waiter};
 use super::server::{Server, ServerIdentity, Servers, Use};
 use crate::config::PoolConfig;
 
-/// After the first failed attempt the next is made so much later, after each further one twice as long, up to
-/// [`LONGEST_BACKOFF`]; each time less up to a half of it by chance, so that pools do not knock in step.
-const BACKOFF: Duration = Duration::from_millis(100);
-/// A server that is back is noticed after so long at the latest.
-const LONGEST_BACKOFF: Duration = Duration::from_secs(2);
+/// Between attempts to open a connection. A server that is back is noticed after the longest pause at the latest.
+const BACKOFF: Backoff =
+    Backoff { first: Duration::from_millis(100), longest: Duration::from_secs(2) };
 /// While the next attempt is nearer than this a newcomer waits for it; else it gets the last one's reason at once, and
 /// may go to another node.
 const WORTH_WAITING: Duration = Duration::from_millis(250);
@@ -213,7 +211,7 @@ impl State {
         &mut self,
         error: &Arc<ConnectError>,
         now: Instant,
-        chance: f64,
+        jitter: f64,
         todo: &mut Todo,
         node: &Arc<str>,
     ) {
@@ -224,12 +222,11 @@ impl State {
         let failures = match &before {
             Some(before) if before.until > now => before.failures,
             Some(before) => before.failures.saturating_add(1),
-            None => 0,
+            None => 1,
         };
-        let backoff = BACKOFF.saturating_mul(1 << failures.min(10)).min(LONGEST_BACKOFF);
         let until = match &before {
             Some(before) if before.until > now => before.until,
-            _ => now + backoff.mul_f64(1.0 - chance.clamp(0.0, 1.0) / 2.0),
+            _ => now + BACKOFF.pause(failures, jitter),
         };
         let armed = before.is_some_and(|before| before.armed && before.until > now);
         self.failing = Some(Failing { error: Arc::clone(error), until, failures, armed });

@@ -288,9 +288,9 @@ impl Pool {
             tracing::debug!(node = &*self.name, %error, "a server connection cannot be opened");
         }
         let error = Arc::new(error);
-        let chance = fastrand::f64();
+        let jitter = fastrand::f64();
         self.change(|state, todo| {
-            state.attempt_failed(&error, Instant::now(), chance, todo, &self.name);
+            state.attempt_failed(&error, Instant::now(), jitter, todo, &self.name);
         });
     }
 }

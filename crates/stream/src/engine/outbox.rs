@@ -13,7 +13,6 @@ use crate::config::RetryConfig;
 use crate::dead_letter::{DeadLetterError, DeadLetters, Record};
 use crate::error::StreamError;
 use crate::lanes::{self, Effect, Lanes, Letter, LetterId, Limits, Patience, WorkId};
-use crate::retry;
 use crate::sink::{Batch, DeliveryError, Position, Sink, SinkError, Why};
 
 /// See the [module](self).
@@ -172,7 +171,8 @@ impl Outbox {
             }
             Err(error) => {
                 self.open_failures = self.open_failures.saturating_add(1);
-                let pause = retry::pause(&self.patience.retry, self.open_failures, fastrand::f64());
+                let pause =
+                    self.patience.retry.backoff().pause(self.open_failures, fastrand::f64());
                 tracing::warn!(sink = %self.name, %error, ?pause, "the sink cannot be opened; trying again");
                 self.stats.unavailable(self.index, &error);
                 self.state = State::Closed { until: Some(now + pause) };

@@ -8,11 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use herdsman_stream::StreamConfig;
 use herdsman_stream::checkpoint::Checkpoint;
 use herdsman_stream::filter::{Filter, MaskKey};
 use herdsman_stream::service::SNAPSHOT_PREFIX;
 use herdsman_stream::sink::{Batch, DeliveryError, Sink};
-use herdsman_stream::{StreamConfig, retry};
 use herdsman_wal::snapshot::{
     Copying, HeldSnapshot, Snapshot, SnapshotEvent, SnapshotProgress, SnapshotTable, progress_bar,
 };
@@ -223,7 +223,7 @@ async fn deliver(
                 let left = left.into_iter().filter_map(|one| batch.changes.get(one.index).cloned());
                 batch.changes = left.collect();
             }
-            tokio::time::sleep(retry::pause(&stream.retry, failures, 1.0)).await;
+            tokio::time::sleep(stream.retry.backoff().pause(failures, 1.0)).await;
         }
     }
     Ok(())

@@ -195,11 +195,11 @@ impl Applier {
     pub(super) fn emptied(&self, groups: &[Group]) -> Vec<(Box<str>, String)> {
         let mut emptied = Vec::new();
         for group in groups {
-            for Truncated { rel, .. } in &group.truncates {
+            for Truncated { rel, stamp, .. } in &group.truncates {
                 if let Some(table) = self.tables.by_name(rel) {
                     let own = group.source == self.member.id;
                     let statements = Statements::new(table, &[], self.member.id);
-                    emptied.push((rel.clone(), statements.empty(own)));
+                    emptied.push((rel.clone(), statements.empty(own, *stamp)));
                 }
             }
         }

@@ -40,7 +40,7 @@ pub(crate) async fn all(mesh: &Mesh, names: &[&'static str]) -> Vec<&'static str
     failed
 }
 
-pub(crate) const NAMES: [&str; 31] = [
+pub(crate) const NAMES: [&str; 32] = [
     "a",
     "a2",
     "b",
@@ -55,6 +55,7 @@ pub(crate) const NAMES: [&str; 31] = [
     "g",
     "g2",
     "g3",
+    "g4",
     "h",
     "h2",
     "h3",
@@ -90,6 +91,7 @@ async fn run(case: &Case<'_>) {
         "g" => deletes::a_later_insert_survives_a_truncate(case).await,
         "g2" => deletes::an_update_survives_a_truncate_and_a_new_row(case).await,
         "g3" => deletes::a_later_truncate_removes_what_it_did_not_know(case).await,
+        "g4" => deletes::a_truncate_that_comes_late_leaves_what_came_with_a_later_one(case).await,
         "h" => clocks::of_equal_stamps_the_greater_node_wins(case).await,
         "h2" => clocks::a_clock_behind_loses_nothing_that_knew_the_other(case).await,
         "h3" => clocks::a_clock_behind_deletes_and_inserts_again(case).await,

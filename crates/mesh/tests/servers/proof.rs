@@ -289,6 +289,12 @@ impl Mesh {
         self.until_true(target, &question, &what).await;
     }
 
+    /// Waits until a node has looked at all that it has written itself so far.
+    pub(crate) async fn seen_by_itself(&self, node: &str) {
+        let end = self.ask(node, "SELECT pg_current_wal_lsn()").await.unwrap();
+        self.until_seen_by_itself(node, &end).await;
+    }
+
     async fn until_seen_by_itself(&self, node: &str, end: &str) {
         let question = format!(
             "SELECT lsn >= '{end}' FROM herdsman.progress JOIN herdsman.mesh ON source = node"

@@ -5,6 +5,7 @@ use herdsman_wal::quote_identifier;
 use super::recording::{row, seen};
 use super::{Kind, Statements};
 use crate::names::{self, NODE, SEEN, SEEN_NODE, STAMP};
+use crate::stamp::Stamp;
 
 impl Statements<'_> {
     pub(super) fn bury(&self) -> String {
@@ -99,12 +100,18 @@ RETURNING {key}, {row} AS arriving, {ts} AS s, {tn} AS n, NULL::bigint AS hs, NU
     }
 
     /// What a TRUNCATE does: deletes rows that are older than the last one, all over the table. Those are recorded that
-    /// its writer did not know. `own`: it is the member's own, and whatever is still there
-    /// slipped in meanwhile.
-    pub(crate) fn empty(&self, own: bool) -> String {
+    /// its writer did not know. `own`: it is the member's own, and whatever is still there slipped in meanwhile.
+    ///
+    /// `arriving` is the one to be done now, which need not be the last. Rows of just its stamp came before it in its
+    /// writer's log, if stamps are those of transactions; rows of the last one's may have come with that.
+    pub(crate) fn empty(&self, own: bool, arriving: Stamp) -> String {
         let (time, node) = self.truncate_parts();
         let (ts, tn, tv) = self.held();
-        let less = if own { "<" } else { self.less() };
+        let same = if self.table.untouched && !own {
+            format!(" OR {tv} = ({}, {})", arriving.micros, arriving.node.0)
+        } else {
+            String::new()
+        };
         let lost = if own { "true".to_owned() } else { self.unknown_to_truncate(&ts, &tn) };
         let keys = self.table.key_columns().enumerate();
         let keys: Vec<String> = keys
@@ -115,7 +122,7 @@ RETURNING {key}, {row} AS arriving, {ts} AS s, {tn} AS n, NULL::bigint AS hs, NU
         );
         format!(
             "WITH lost AS (
-DELETE FROM {} AS t WHERE {tv} {less} {}
+DELETE FROM {} AS t WHERE {tv} < {}{same}
 RETURNING {}, CASE WHEN {lost} THEN {} END AS held, {ts} AS hs, {tn} AS hno
 )
 {}",

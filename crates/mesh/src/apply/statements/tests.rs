@@ -1,4 +1,5 @@
 use super::*;
+use crate::stamp::Stamp;
 use crate::table::{TableName, Unique};
 
 fn column(name: &str, sql_type: &str) -> Column {
@@ -69,8 +70,8 @@ fn the_statements_of_an_odd_table_are_these() {
         Kind::Forget,
     ];
     let texts = kinds.iter().map(|kind| format!("-- {kind:?}\n{};\n", statements.text(*kind)));
-    let emptied =
-        [false, true].map(|own| format!("-- empty, own: {own}\n{};\n", statements.empty(own)));
+    let emptied = [false, true]
+        .map(|own| format!("-- empty, own: {own}\n{};\n", statements.empty(own, Stamp::NONE)));
     let all: String = texts.chain(emptied).collect();
     if std::env::var_os("HERDSMAN_WRITE").is_some() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/apply/statements/expected.sql");

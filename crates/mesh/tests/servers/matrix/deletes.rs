@@ -28,6 +28,7 @@ pub(super) async fn a_row_inserted_again_elsewhere_survives_its_late_deletion(ca
     case.begin("(1, 'v0', '')").await;
     mesh.hold(&case.a, &case.c);
     case.on(&case.a, "DELETE FROM {t} WHERE id = 1").await;
+    mesh.seen_by_itself(&case.a).await;
     mesh.carried(&case.a, &case.b).await;
     case.on(&case.b, "INSERT INTO {t} VALUES (1, 'again', '')").await;
     mesh.carried(&case.b, &case.c).await;
@@ -42,6 +43,7 @@ pub(super) async fn a_row_inserted_again_arrives_before_its_first_life(case: &Ca
     mesh.hold(&case.a, &case.c);
     case.on(&case.a, "INSERT INTO {t} VALUES (1, 'first', '')").await;
     case.on(&case.a, "DELETE FROM {t} WHERE id = 1").await;
+    mesh.seen_by_itself(&case.a).await;
     mesh.carried(&case.a, &case.b).await;
     case.on(&case.b, "INSERT INTO {t} VALUES (1, 'again', '')").await;
     mesh.carried(&case.b, &case.c).await;
@@ -87,6 +89,20 @@ pub(super) async fn an_update_survives_a_truncate_and_a_new_row(case: &Case<'_>)
     case.on(&case.a, "TRUNCATE {t}; INSERT INTO {t} VALUES (1, 'A', '')").await;
     case.on(&case.b, "UPDATE {t} SET col1 = 'B' WHERE id < 3").await;
     case.ends_as(&["1|B|", "2|B|"]).await;
+}
+
+/// g4
+pub(super) async fn a_truncate_that_comes_late_leaves_what_came_with_a_later_one(case: &Case<'_>) {
+    let mesh = case.mesh;
+    case.begin("(1, 'v0', ''), (2, 'v0', '')").await;
+    mesh.hold(&case.b, &case.a);
+    mesh.hold(&case.b, &case.c);
+    case.on(&case.b, "TRUNCATE {t}").await;
+    case.on(&case.a, "TRUNCATE {t}; INSERT INTO {t} VALUES (1, 'A', '')").await;
+    // The later one is on record where the other comes.
+    mesh.carried(&case.a, &case.c).await;
+    mesh.seen_by_itself(&case.a).await;
+    case.ends_as(&["1|A|"]).await;
 }
 
 /// g3

@@ -133,6 +133,26 @@ async fn differences(mesh: &Mesh) -> Vec<String> {
     all
 }
 
+/// What every node has on record, in order, for whoever has to find out why keys differ.
+async fn records(mesh: &Mesh) -> String {
+    let mut told = String::new();
+    for node in mesh.nodes() {
+        for (what, sql) in [
+            ("truncates", "SELECT string_agg(t::text, E'\\n' ORDER BY t::text) FROM herdsman.truncates AS t"),
+            ("gone", "SELECT string_agg(g::text, E'\\n' ORDER BY id) FROM herdsman_gone.\"public.plain\" AS g"),
+            (
+                "conflicts",
+                "SELECT string_agg(concat_ws(' ', at, rel, key, kind, winner, why, held_stamp, held_node, left(held::text, 60),
+                   '<-', arriving_stamp, arriving_node, left(arriving::text, 60)), E'\\n' ORDER BY id) FROM herdsman.conflicts",
+            ),
+        ] {
+            let found = mesh.ask(&node, sql).await.unwrap_or_default();
+            told.push_str(&format!("\n== {node}: {what}\n{found}"));
+        }
+    }
+    told
+}
+
 async fn runs(majors: Option<Vec<u32>>) {
     let Some(majors) = majors else { return };
     let first = seed();
@@ -142,9 +162,10 @@ async fn runs(majors: Option<Vec<u32>>) {
         // The last one with an engine that is killed again and again.
         let (committed, differences) = once(&mesh, first + number, number + 1 == RUNS).await;
         all += committed;
+        let told = if differences.is_empty() { String::new() } else { records(&mesh).await };
         assert!(
             differences.is_empty(),
-            "HERDSMAN_SEED={} on {majors:?}: {} keys differ: {differences:#?}",
+            "HERDSMAN_SEED={} on {majors:?}: {} keys differ: {differences:#?}{told}",
             first + number,
             differences.len()
         );

@@ -92,6 +92,7 @@ codes! {
     GatewayUser = "H0601",
     AuthQuery = "H0602",
     OpenDoor = "H0603",
+    Switchover = "H0604",
 }
 
 impl Code {

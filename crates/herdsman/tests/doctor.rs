@@ -20,6 +20,8 @@ struct Faults {
     pool: Option<u32>,
     /// Of `n2`.
     password: Option<&'static str>,
+    /// Who the stream logs in as.
+    stream: Option<&'static str>,
 }
 
 impl Yard {
@@ -35,6 +37,7 @@ impl Yard {
         let sandbox = self.cluster.sandbox();
         let password = |role: &str| sandbox.credentials().password(role).unwrap().to_owned();
         let mut text = "hosts:\n".to_owned();
+        let stream = faults.stream.unwrap_or("postgres");
         for node in sandbox.node_names() {
             let mut keys = sandbox.conninfo(&node, "herdsman").unwrap();
             if let (Some(wrong), "n2") = (faults.password, node.as_str()) {
@@ -47,11 +50,11 @@ impl Yard {
         write!(
             text,
             "watch:\n{}port: 0\nstream:\n  failover: false\n  \
-             login: {{user: postgres, dbname: postgres, password: '{}'}}\n  sinks: {{lines: {{stdout: {{}}}}}}\n\
+             login: {{user: {stream}, dbname: postgres, password: '{}'}}\n  sinks: {{lines: {{stdout: {{}}}}}}\n\
              gateway:\n  listen: 127.0.0.1:{}\n  max_clients: 10\n  users: {{app: {{password: '{}'}}}}\n  \
              pool: {{size: {}}}\n",
             self.cluster.replication_addresses(str::to_owned),
-            password("postgres"),
+            password(stream),
             closed_port(),
             password("app"),
             faults.pool.unwrap_or(5),
@@ -173,6 +176,20 @@ fn what_a_statement_mends_is_named_and_gone_once_it_is_run() {
         let found = yard.finds("warning", "H0207", "n1");
         assert!(found["evidence"].as_str().unwrap().contains("nobody reads it"), "{found:#}");
         yard.apply(&found, "n1");
+        yard.is_well();
+
+        yard.configure(&Faults { stream: Some("plain"), ..Faults::default() });
+        let seen = yard.look();
+        let lacks: Vec<_> = all(&seen)
+            .filter(|finding| finding["code"] == "H0402" && finding["severity"] != "ok")
+            .collect();
+        let about: Vec<_> = lacks.iter().map(|f| f["subject"].as_str().unwrap()).collect();
+        assert!(["stream: role", "stream: tables"].iter().all(|s| about.contains(s)), "{seen:#}");
+        lacks.iter().for_each(|finding| yard.apply(finding, "n1"));
+        let seen = yard.look();
+        let lacks = |f: &Value| f["code"] == "H0402" && f["severity"] != "ok";
+        assert!(!all(&seen).any(lacks), "{seen:#}");
+        yard.configure(&Faults::default());
         yard.is_well();
 
         cluster.sql("n2", "select pg_wal_replay_pause()");

@@ -1,6 +1,6 @@
 //! What was seen of every node and section: the ground that findings are judged from.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use herdsman_mesh::install::{Plan, Survey};
 use herdsman_mesh::status::Status;
@@ -96,6 +96,10 @@ pub(super) struct ServerFacts {
     /// What its receiver does; none without one, and where our role may not see it.
     pub(super) receiver: Option<String>,
     pub(super) heartbeat_table: HeartbeatTable,
+    /// Whether our role may promote a standby.
+    pub(super) may_promote: bool,
+    /// Whether our role may have it write a checkpoint, where that can be granted.
+    pub(super) may_checkpoint: bool,
 }
 
 /// How our role may read the history of timelines.
@@ -138,8 +142,27 @@ pub(super) struct Clock {
 pub(super) enum StreamSeen {
     /// There is no node to read from, and why.
     NoNode(String),
+    /// It was looked at.
+    Diagnosed(Diagnosed),
+}
+
+/// The stream, on the node it reads from.
+#[derive(Debug)]
+pub(super) struct Diagnosed {
+    pub(super) node: NodeName,
+    /// Who it logs in as.
+    pub(super) role: String,
     /// What `herdsman stream diagnose` finds.
-    Diagnosed(NodeName, diagnose::Report),
+    pub(super) report: diagnose::Report,
+    /// What it may not read of its tables.
+    pub(super) unreadable: Unreadable,
+}
+
+/// What a role may not read of the tables it is to copy; names in quotes, as SQL takes them.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Unreadable {
+    pub(super) schemas: BTreeSet<String>,
+    pub(super) tables: BTreeSet<String>,
 }
 
 /// The mesh.

@@ -93,11 +93,20 @@ impl Finding {
         Self { node: Some(node.clone()), ..self }
     }
 
-    /// The SQL statements of the fix, for who wants to run them.
+    /// The SQL statements of the fix, for who wants to run them. What stands in parentheses is for other servers.
     fn sql(&self) -> Vec<String> {
+        let mut statements = Vec::new();
+        let mut aside = false;
         // What is quoted stands at every other place.
-        let quoted = self.fix.as_deref().unwrap_or_default().split('`').skip(1).step_by(2);
-        quoted.filter(|text| is_statement(text)).map(str::to_owned).collect()
+        for (place, part) in self.fix.as_deref().unwrap_or_default().split('`').enumerate() {
+            if place % 2 == 0 {
+                let parenthesis = part.rmatch_indices(['(', ')']).next();
+                aside = parenthesis.map_or(aside, |(_, sign)| sign == "(");
+            } else if !aside && is_statement(part) {
+                statements.push(part.to_owned());
+            }
+        }
+        statements
     }
 }
 
@@ -201,9 +210,9 @@ mod tests {
 
     #[test]
     fn statements_of_a_fix_are_told_apart_from_its_words() {
-        let fix = "run `GRANT a TO \"b\"` on n1, then `herdsman check`, or `ALTER ROLE … x` or `SELECT 1`";
+        let fix = "run `GRANT a(b) TO \"b\"` on n1 (elsewhere: `GRANT c`), then `herdsman check`, or `ALTER ROLE … x` or `SELECT 1`";
         let finding = Finding::error(Code::Monitor, "", "", fix);
-        assert_eq!(finding.sql(), ["GRANT a TO \"b\"", "SELECT 1"]);
+        assert_eq!(finding.sql(), ["GRANT a(b) TO \"b\"", "SELECT 1"]);
         let json = serde_json::to_value(&finding).unwrap();
         assert_eq!(json["code"], "H0109");
         assert_eq!(json["sql"][1], "SELECT 1");

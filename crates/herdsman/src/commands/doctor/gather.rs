@@ -2,20 +2,19 @@
 
 mod gateway;
 mod node;
+mod stream;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use herdsman_mesh::install::{self, Options};
-use herdsman_node::{Conninfo, NodeName, Tls};
-use herdsman_stream::diagnose::{Wanted, diagnose};
-use herdsman_watch::Topology;
+use herdsman_node::{Conninfo, NodeName};
+use herdsman_watch::HeartbeatSchedule;
 use tokio::task::JoinSet;
 
-use super::evidence::{Evidence, MeshSeen, Seen, StreamSeen, Unreached};
+use super::evidence::{Evidence, MeshSeen, Seen, Unreached};
 use crate::commands::ask::{Direct, Told};
-use crate::commands::{primary, stream};
 use crate::config::Config;
 
 /// Bound on connecting, and on each question: a person waits for it.
@@ -35,7 +34,7 @@ pub(super) async fn gather(config: &Config) -> Evidence {
         Box::pin(mesh(config)),
     );
     let (stream, logins, auth_query) = tokio::join!(
-        Box::pin(streamed(config, told.as_ref())),
+        Box::pin(stream::look(config, told.as_ref())),
         Box::pin(gateway::logins(config, &nodes)),
         Box::pin(gateway::auth_query(config, &nodes)),
     );
@@ -44,10 +43,19 @@ pub(super) async fn gather(config: &Config) -> Evidence {
     Evidence { nodes, topology, stream, mesh, logins, auth_query, open_files }
 }
 
-/// What a watcher that runs for a moment concludes.
+/// What a watcher that runs for a moment concludes. It writes nothing: no heartbeat, and what it remembers goes into a
+/// copy, since the file belongs to the Herdsman that runs.
 async fn told(config: &Config) -> Option<Told> {
+    let mut config = config.clone();
+    config.availability.heartbeat = HeartbeatSchedule::Never;
+    let folder = tempfile::tempdir().ok();
+    config.watch.state_file = config.watch.state_file.as_ref().and_then(|file| {
+        let copy = folder.as_ref()?.path().join("state");
+        std::fs::copy(file, &copy).ok()?;
+        Some(copy)
+    });
     // Where it cannot be started, the node whose settings are to blame says so itself.
-    let direct = Direct::with(config).ok()?;
+    let direct = Direct::with(&config).ok()?;
     let told = direct.settled().await;
     direct.stop().await;
     Some(told)
@@ -80,45 +88,6 @@ async fn nodes(nodes: &BTreeMap<NodeName, Conninfo>) -> BTreeMap<NodeName, Seen>
             None => return seen,
         }
     }
-}
-
-async fn streamed(config: &Config, told: Option<&Told>) -> Option<StreamSeen> {
-    if config.stream.sinks.is_empty() {
-        return None;
-    }
-    let node = match stream_node(config, told) {
-        Ok(node) => node,
-        Err(problem) => return Some(StreamSeen::NoNode(problem)),
-    };
-    let wanted = Wanted::of(&config.stream, stream::handled(&config.stream));
-    let nodes = config.stream.nodes(&config.nodes);
-    let wanted = wanted.map_err(|error| error.to_string());
-    let prepared = wanted.and_then(|wanted| {
-        let info = nodes.get(&node).ok_or_else(|| format!("`{node}` is not in `hosts`"))?;
-        let tls = Tls::new(info).map_err(|error| format!("{node}: {error}"))?;
-        Ok((wanted, info, tls))
-    });
-    Some(match prepared {
-        Ok((wanted, info, tls)) => {
-            StreamSeen::Diagnosed(node, Box::pin(diagnose(info, &tls, &wanted, LIMIT)).await)
-        }
-        Err(problem) => StreamSeen::NoNode(problem),
-    })
-}
-
-/// The node it would read from: the one that is named, the only one, or the primary.
-fn stream_node(config: &Config, told: Option<&Told>) -> Result<NodeName, String> {
-    if let Some(node) = &config.stream.node {
-        return Ok(node.clone());
-    }
-    let mut nodes = config.nodes.keys();
-    if let (Some(only), None) = (nodes.next(), nodes.next()) {
-        return Ok(only.clone());
-    }
-    let none = Topology::default();
-    let (topology, groups) =
-        told.map_or((&none, &config.groups), |told| (&told.topology, &told.groups));
-    primary::answer(topology, groups, None).cloned().map_err(|failed| failed.message)
 }
 
 async fn mesh(config: &Config) -> Option<MeshSeen> {

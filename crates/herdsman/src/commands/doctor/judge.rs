@@ -41,7 +41,7 @@ pub(super) fn findings(config: &Config, evidence: &Evidence) -> Vec<Finding> {
     found.extend(rights::findings(config, evidence));
     found.extend(replication::findings(config, evidence));
     found.extend(limits::open_files(config, evidence.open_files));
-    found.extend(stream::findings(evidence));
+    found.extend(stream::findings(&config.stream, evidence));
     found.extend(mesh::findings(config, evidence));
     found.extend(gateway::findings(config, evidence));
     found

@@ -43,7 +43,10 @@ select to_jsonb(f)::text from (select current_setting('server_version_num')::int
         and has_table_privilege(c.oid, 'INSERT') and has_table_privilege(c.oid, 'UPDATE')) then 'writable'
       else 'closed' end
     from pg_namespace n left join pg_class c on c.relnamespace = n.oid and c.relname = 'pgr66_avc'
-    where n.nspname = 'public') as heartbeat_table
+    where n.nspname = 'public') as heartbeat_table,
+  has_function_privilege('pg_promote(boolean, integer)', 'EXECUTE') as may_promote,
+  (select r.rolsuper or coalesce(bool_and(pg_has_role(c.oid, 'USAGE')), true) from pg_roles c
+    where c.rolname = 'pg_checkpoint') as may_checkpoint
   from pg_roles r where r.rolname = current_user) f";
 
 /// Tables whose updates or deletions are published, as the publications name them.

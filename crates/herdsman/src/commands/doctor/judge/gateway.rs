@@ -1,10 +1,11 @@
 //! The gateway's users on the servers, and doors that are open to a network.
 
 use herdsman_gateway::GatewayConfig;
+use herdsman_wal::quote_identifier;
 
 use super::{count, reach};
 use crate::codes::Code;
-use crate::commands::doctor::evidence::{Evidence, Login, Refused};
+use crate::commands::doctor::evidence::{Evidence, Login, Refused, ServerFacts};
 use crate::commands::doctor::finding::Finding;
 use crate::config::Config;
 
@@ -20,6 +21,10 @@ pub(super) fn findings(config: &Config, evidence: &Evidence) -> Vec<Finding> {
     if let Some((node, outcome)) = &evidence.auth_query {
         found.push(look_up(outcome, config).on(node));
     }
+    found.extend(evidence.servers().flat_map(|(node, server)| {
+        let about = switchover(&config.gateway, &server.facts);
+        about.map(|finding| finding.on(node)).collect::<Vec<_>>()
+    }));
     found.extend(gateway_door(&config.gateway));
     let has_control = config.mesh.control.token.is_some();
     found.extend(api_door(&config.listen.bind, config.ssl.is_some(), has_control));
@@ -67,6 +72,39 @@ fn look_up(outcome: &Result<(), Refused>, config: &Config) -> Finding {
             "check user, password, database and query of `gateway.auth_query`",
         ),
     }
+}
+
+/// What a switchover takes on any node, since each may be the one it goes to or comes from.
+fn switchover(gateway: &GatewayConfig, facts: &ServerFacts) -> impl Iterator<Item = Finding> {
+    let subject = "gateway: switchover";
+    let role = quote_identifier(&facts.role);
+    let is_planned = !gateway.listen.is_empty() && !gateway.switchover.demote.is_empty();
+    // A grant on the primary reaches the standbys, which cannot be given one.
+    let is_asked = is_planned && !facts.in_recovery && facts.version > 0;
+    let promote = is_asked && gateway.switchover.promote.is_empty() && !facts.may_promote;
+    let checkpoint = is_asked && !facts.may_checkpoint;
+    let promote = promote.then(|| {
+        Finding::warning(
+            Code::Switchover,
+            subject,
+            format!("`{}` may not promote a standby, and `switchover.promote` is empty", facts.role),
+            format!(
+                "run `GRANT EXECUTE ON FUNCTION pg_promote(boolean, integer) TO {role}` on the primary, or set `gateway.switchover.promote`"
+            ),
+        )
+    });
+    let checkpoint = checkpoint.then(|| {
+        Finding::info(
+            Code::Switchover,
+            subject,
+            format!(
+                "`{}` may not have a checkpoint written first: the pause is as long as the one at shutdown",
+                facts.role
+            ),
+            format!("run `GRANT pg_checkpoint TO {role}` on the primary"),
+        )
+    });
+    promote.into_iter().chain(checkpoint)
 }
 
 /// The address without its port.

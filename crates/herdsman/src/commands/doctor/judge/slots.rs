@@ -22,7 +22,7 @@ pub(super) fn findings(
 ) -> Vec<Finding> {
     // What the stream uses is told by its own diagnosis.
     let streamed =
-        matches!(&evidence.stream, Some(StreamSeen::Diagnosed(source, _)) if source == node);
+        matches!(&evidence.stream, Some(StreamSeen::Diagnosed(stream)) if stream.node == *node);
     let ours = |slot: &&Slot| !(streamed && slot.name == config.stream.slot);
     let bound = bound(server.facts.keep_size, config.stream.lag_guard.warn_bytes);
     let looked_at: Vec<&Slot> =
@@ -33,9 +33,8 @@ pub(super) fn findings(
         found.push(Finding::ok(Code::SlotUnread, "slots", says));
     }
     let publication = config.stream.publication.as_str();
-    let tables = server.published.iter().filter(|(name, table)| {
-        !table.unidentified.is_empty() && !(streamed && name == publication)
-    });
+    let harmful = server.published.iter().filter(|(_, table)| !table.unidentified.is_empty());
+    let tables = harmful.filter(|(name, _)| !(streamed && name == publication));
     found.extend(tables.map(|(publication, table)| {
         let fixes: Vec<String> = table.fix().split("; ").map(|sql| format!("`{sql}`")).collect();
         Finding::error(

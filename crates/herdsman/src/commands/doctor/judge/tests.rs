@@ -1,8 +1,11 @@
 //! Evidence in, findings out, and what the parts of these tests share.
 
 use herdsman_node::{ConnectErrorKind as Kind, Conninfo, NodeName};
+use herdsman_stream::diagnose;
 
-use super::super::evidence::{Clock, HeartbeatTable, History, ServerFacts, Unreached};
+use super::super::evidence::{
+    Clock, Diagnosed, HeartbeatTable, History, ServerFacts, StreamSeen, Unreached, Unreadable,
+};
 use super::super::finding::Severity;
 use super::*;
 use crate::config::Depth;
@@ -46,6 +49,16 @@ pub(super) fn evidence(nodes: impl IntoIterator<Item = (&'static str, ServerFact
     let seen = |facts| Seen::In(Box::new(Server { facts, ..Server::default() }));
     let nodes = nodes.into_iter().map(|(node, facts)| (name(node), seen(facts))).collect();
     Evidence { nodes, ..Evidence::default() }
+}
+
+/// A stream that reads from the node, with these findings.
+pub(super) fn diagnosed(node: NodeName, findings: Vec<diagnose::Finding>) -> StreamSeen {
+    StreamSeen::Diagnosed(Diagnosed {
+        node,
+        role: "cdc".to_owned(),
+        report: diagnose::Report { endpoint: String::new(), findings },
+        unreadable: Unreadable::default(),
+    })
 }
 
 /// Checks the one finding on a subject: severity, code, and words that it has to have.

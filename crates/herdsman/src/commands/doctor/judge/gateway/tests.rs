@@ -1,6 +1,6 @@
 use super::*;
 use crate::commands::doctor::finding::Severity;
-use crate::commands::doctor::judge::tests::{config, name, says};
+use crate::commands::doctor::judge::tests::{config, evidence, facts, name, says};
 
 fn refused(right: bool, problem: &str) -> Result<(), Refused> {
     Err(Refused { right, problem: problem.to_owned() })
@@ -60,4 +60,30 @@ fn doors_to_a_network_want_tls() {
     assert_eq!(severity("*", true, true), Severity::Ok);
     assert_eq!(severity("*", false, true), Severity::Warning);
     assert_eq!(severity("", false, false), Severity::Info);
+}
+
+#[test]
+fn a_switchover_wants_two_rights_where_it_is_configured() {
+    let judged = |switchover: &str, facts: ServerFacts| {
+        let users = "users: {a: {password: x}}";
+        let config = config(&format!("gateway: {{{users}, switchover: {{{switchover}}}}}\n"));
+        findings(&config, &evidence([("n1", facts)]))
+    };
+    let about = |found: &[Finding]| {
+        let found = found.iter().filter(|finding| finding.code == Code::Switchover);
+        found.map(|finding| (finding.severity, finding.fix.clone().unwrap())).collect::<Vec<_>>()
+    };
+    let told = about(&judged("demote: [stop]", facts()));
+    let [(Severity::Warning, promote), (Severity::Info, checkpoint)] = told.as_slice() else {
+        panic!("{told:?}")
+    };
+    let grant = "`GRANT EXECUTE ON FUNCTION pg_promote(boolean, integer) TO \"mon\"`";
+    assert!(promote.contains(grant), "{promote}");
+    assert!(checkpoint.contains("`GRANT pg_checkpoint TO \"mon\"`"), "{checkpoint}");
+    assert_eq!(about(&judged("demote: [stop], promote: [go]", facts())).len(), 1);
+    assert_eq!(about(&judged("", facts())), []);
+    let allowed = ServerFacts { may_promote: true, may_checkpoint: true, ..facts() };
+    assert_eq!(about(&judged("demote: [stop]", allowed)), []);
+    let standby = ServerFacts { in_recovery: true, ..facts() };
+    assert_eq!(about(&judged("demote: [stop]", standby)), []);
 }

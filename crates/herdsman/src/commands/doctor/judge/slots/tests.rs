@@ -1,11 +1,10 @@
 use herdsman_node::Lsn;
-use herdsman_stream::diagnose::Report;
 use herdsman_wal::publication::TableFacts;
 use herdsman_wal::{ReplicaIdentity, SlotName};
 
 use super::*;
 use crate::commands::doctor::finding::Severity;
-use crate::commands::doctor::judge::tests::{config, evidence, facts, name, says};
+use crate::commands::doctor::judge::tests::{config, diagnosed, evidence, facts, name, says};
 
 const MB: u64 = 1 << 20;
 
@@ -109,9 +108,8 @@ fn a_published_table_without_identity_is_told_with_the_statement() {
 #[test]
 fn what_the_stream_uses_is_left_to_its_own_diagnosis() {
     let config = config("stream: {sinks: {lines: {stdout: {}}}}\n");
-    let report = Report { endpoint: String::new(), findings: vec![] };
     let mut evidence = evidence([]);
-    evidence.stream = Some(StreamSeen::Diagnosed(name("n1"), report));
+    evidence.stream = Some(diagnosed(name("n1"), vec![]));
     let server = Server {
         slots: vec![slot("herdsman", 2048 * MB)],
         published: vec![("herdsman".to_owned(), table(&["public.t"]))],

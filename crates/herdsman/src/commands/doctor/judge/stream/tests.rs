@@ -1,10 +1,9 @@
 use herdsman_node::{ConnectErrorKind, NodeName};
-use herdsman_stream::diagnose::Report;
 
 use super::*;
 use crate::commands::doctor::evidence::Unreached;
 use crate::commands::doctor::finding::Severity;
-use crate::commands::doctor::judge::tests::{name, says};
+use crate::commands::doctor::judge::tests::{diagnosed, name, says};
 
 fn found(level: Level, subject: &str, fix: &str) -> diagnose::Finding {
     let fix = (!fix.is_empty()).then(|| fix.to_owned());
@@ -12,9 +11,8 @@ fn found(level: Level, subject: &str, fix: &str) -> diagnose::Finding {
 }
 
 fn judged(node: NodeName, findings: Vec<diagnose::Finding>) -> Vec<Finding> {
-    let report = Report { endpoint: String::new(), findings };
-    let stream = Some(StreamSeen::Diagnosed(node, report));
-    super::findings(&Evidence { stream, ..Evidence::default() })
+    let stream = Some(diagnosed(node, findings));
+    super::findings(&StreamConfig::default(), &Evidence { stream, ..Evidence::default() })
 }
 
 #[test]
@@ -39,7 +37,6 @@ fn a_node_that_lets_nobody_in_is_told_once() {
     let refused = || vec![found(Level::Fail, "connection", "")];
     let told = judged(name("n1"), refused());
     says(&told, "stream: connection", Severity::Error, Code::StreamRights, &[]);
-    let report = Report { endpoint: String::new(), findings: refused() };
     let unreached = Unreached {
         kind: Some(ConnectErrorKind::Refused),
         endpoint: String::new(),
@@ -47,15 +44,33 @@ fn a_node_that_lets_nobody_in_is_told_once() {
     };
     let evidence = Evidence {
         nodes: [(name("n1"), Seen::Out(unreached))].into(),
-        stream: Some(StreamSeen::Diagnosed(name("n1"), report)),
+        stream: Some(diagnosed(name("n1"), refused())),
         ..Evidence::default()
     };
-    assert_eq!(findings(&evidence), []);
+    assert_eq!(findings(&StreamConfig::default(), &evidence), []);
 }
 
 #[test]
 fn a_stream_without_a_node_says_why() {
     let stream = Some(StreamSeen::NoNode("no primary".to_owned()));
-    let found = findings(&Evidence { stream, ..Evidence::default() });
+    let evidence = Evidence { stream, ..Evidence::default() };
+    let found = findings(&StreamConfig::default(), &evidence);
     says(&found, "stream", Severity::Error, Code::StreamNode, &["no primary", "stream.node"]);
+}
+
+#[test]
+fn tables_that_cannot_be_copied_matter_by_whether_they_will_be() {
+    let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
+    let unreadable = Unreadable { schemas: names(&["\"s\""]), tables: names(&["\"s\".\"t\""]) };
+    let check = |config: StreamConfig, severity| {
+        let found: Vec<_> = rights(&config, "cdc", &unreadable).into_iter().collect();
+        let grants =
+            "`GRANT USAGE ON SCHEMA \"s\" TO \"cdc\"` and `GRANT SELECT ON \"s\".\"t\" TO \"cdc\"`";
+        says(&found, "stream: tables", severity, Code::StreamRights, &[grants]);
+    };
+    let config = StreamConfig::default;
+    check(config(), Severity::Info);
+    check(StreamConfig { on_lost_slot: LostSlot::Resnapshot, ..config() }, Severity::Warning);
+    check(StreamConfig { snapshot: SnapshotMode::Initial, ..config() }, Severity::Error);
+    assert_eq!(rights(&config(), "cdc", &Unreadable::default()), None);
 }

@@ -12,7 +12,8 @@ use crate::commands::stream::StreamArgs;
 const ABOUT: &str = "\
 Keeps a herd of PostgreSQL servers together: proves who is primary, never guesses, tells over HTTP.";
 
-const AFTER: &str = "Every command has examples: try `herdsman run --help`. All pages and exit codes: `herdsman manual`.";
+const AFTER: &str =
+    "Every command has examples: try `herdsman run --help`. All pages: `herdsman manual`.";
 
 const TEMPLATE: &str = "\
 {about}
@@ -95,6 +96,13 @@ pub(crate) enum Command {
     /// Say what is wrong with the configuration, or what it means
     #[command(after_help = CHECK_EXAMPLES)]
     Check(CheckArgs),
+    /// Say what is wrong with every node and section, and what mends it; also: explain
+    #[command(after_help = DOCTOR_EXAMPLES)]
+    Doctor(DoctorArgs),
+    /// Print what a code such as H0101 means, and what to do about it
+    // Not on the first screen of the help: who needs it is told of it.
+    #[command(hide = true, after_help = EXPLAIN_EXAMPLES)]
+    Explain(ExplainArgs),
     /// Show the cluster: who is primary and why, how far behind the others are
     #[command(after_help = STATUS_EXAMPLES)]
     Status(StatusArgs),
@@ -121,9 +129,10 @@ pub(crate) enum Command {
     #[command(after_help = SANDBOX_EXAMPLES)]
     Sandbox(SandboxArgs),
     /// Print completions for a shell
-    #[command(after_help = COMPLETIONS_EXAMPLES)]
+    // Named by the line of the manual.
+    #[command(hide = true, after_help = COMPLETIONS_EXAMPLES)]
     Completions(CompletionsArgs),
-    /// Print the manual page, or write all pages
+    /// Print the manual page, or write all pages; also: completions for a shell
     #[command(after_help = MANUAL_EXAMPLES)]
     Manual(ManualArgs),
 }
@@ -144,6 +153,27 @@ pub(crate) struct CheckArgs {
     /// Also connect to every node once and say what it is
     #[arg(long)]
     pub(crate) connect: bool,
+}
+
+/// `herdsman doctor`.
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArgs {
+    #[command(flatten)]
+    pub(crate) file: ConfigFile,
+    /// Show also what is as it should be
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Print everything as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `herdsman explain`.
+#[derive(Debug, Args)]
+pub(crate) struct ExplainArgs {
+    /// The code, such as H0101; without it all of them are listed
+    #[arg(value_name = "CODE")]
+    pub(crate) code: Option<String>,
 }
 
 /// Whom to ask.
@@ -276,6 +306,24 @@ Examples:
   herdsman check --connect                     can every node be reached, and is the role enough?
 
 Exit codes: 0 good, 1 a node could not be reached (--connect), 78 the configuration is wrong.";
+
+const DOCTOR_EXAMPLES: &str = "\
+Examples:
+  herdsman doctor
+  herdsman doctor --all                        with what is as it should be
+  herdsman doctor --json | jq -r '.findings[] | select(.severity == \"error\") | .fix'
+
+Changes nothing. Each finding has a code: `herdsman explain H0101` prints its page.
+
+Exit codes: 0 nothing to do, 1 an error was found, 3 a warning and no error, 78 the configuration is
+wrong.";
+
+const EXPLAIN_EXAMPLES: &str = "\
+Examples:
+  herdsman explain H0101
+  herdsman explain                             all codes
+
+Exit codes: 0 printed, 2 there is no such code.";
 
 const STATUS_EXAMPLES: &str = "\
 Examples:

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use crate::cli::{Cli, Command, ConfigFile};
+use crate::codes::Code;
 use crate::exit::{Exit, Failed};
 use crate::{logs, output};
 
@@ -11,6 +12,8 @@ mod ask;
 pub(crate) mod check;
 pub(crate) mod completions;
 pub(crate) mod console;
+pub(crate) mod doctor;
+pub(crate) mod explain;
 pub(crate) mod manual;
 pub(crate) mod mesh;
 pub(crate) mod primary;
@@ -46,6 +49,10 @@ pub(crate) async fn dispatch(cli: Cli) -> ExitCode {
         },
         Some(Command::Run(args)) => run::run(named(&args).as_deref(), global).await,
         Some(Command::Check(args)) => check::run(&args, named(&args.file).as_deref()).await,
+        Some(Command::Doctor(args)) => {
+            Box::pin(doctor::run(&args, named(&args.file).as_deref())).await
+        }
+        Some(Command::Explain(args)) => explain::run(&args),
         Some(Command::Status(args)) => status::run(&args, global).await,
         Some(Command::Primary(args)) => primary::run(&args, global).await,
         Some(Command::Hold) => Box::pin(console::hold(global)).await,
@@ -83,6 +90,9 @@ fn finish(outcome: Result<Exit, Failed>) -> ExitCode {
         Err(Failed { exit, message }) => {
             if !message.is_empty() {
                 output::note(&message);
+                if let Some(code) = Code::of_exit(exit) {
+                    output::hint(&format!("`herdsman explain {code}` says what to do"));
+                }
             }
             exit.into()
         }

@@ -11,6 +11,8 @@ pub(crate) enum Exit {
     Failure = 1,
     /// The command line is wrong.
     Usage = 2,
+    /// `doctor`: there are warnings, and no error.
+    Warnings = 3,
     /// `primary`: there is no primary. Mirrors the API's 404.
     NoPrimary = 4,
     /// `primary`: split brain, several nodes claim the role. Mirrors the API's 409.
@@ -28,6 +30,7 @@ pub(crate) const MANUAL: &[(Exit, &str)] = &[
     (Exit::Success, "It worked."),
     (Exit::Failure, "What was asked for did not succeed; standard error says why."),
     (Exit::Usage, "The command line is wrong."),
+    (Exit::Warnings, "doctor: it works, and a warning says what may end that."),
     (Exit::NoPrimary, "primary, stream: no node is the primary (the API's 404)."),
     (
         Exit::SplitBrain,

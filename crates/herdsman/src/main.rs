@@ -5,6 +5,7 @@
 
 mod cli;
 mod client;
+mod codes;
 mod commands;
 mod config;
 mod exit;

@@ -33,6 +33,11 @@ pub(crate) fn note(text: &str) {
     let _nobody_reads = writeln!(io::stderr().lock(), "{text}");
 }
 
+/// Says something to a person, and nothing to a script that compares what it is told.
+pub(crate) fn hint(text: &str) {
+    to_terminal(&format!("{text}\n"));
+}
+
 /// Shows `text` in place of what was shown before: on a terminal over it, elsewhere below it.
 pub(crate) fn refresh(text: &str) {
     if io::stdout().is_terminal() {

@@ -64,6 +64,11 @@ pub(crate) fn error_width() -> Option<usize> {
     columns(io::stderr()).map(usize::from)
 }
 
+/// Columns of the terminal that standard output is; elsewhere what most people's have.
+pub(crate) fn width_or_default() -> usize {
+    usize::from(width().unwrap_or(MIN_WIDTH).max(MIN_WIDTH))
+}
+
 fn width() -> Option<u16> {
     columns(io::stdout())
 }

@@ -94,6 +94,18 @@ impl Cluster {
     }
 
     #[track_caller]
+    pub fn stop(&self, node: &str) {
+        self.done(self.sandbox().stop(node));
+    }
+
+    /// Stops it in an orderly way and starts it again.
+    #[track_caller]
+    pub fn restart(&self, node: &str) {
+        self.stop(node);
+        self.start_node(node);
+    }
+
+    #[track_caller]
     pub fn promote(&self, node: &str) {
         self.done(self.sandbox().promote(node));
     }

@@ -1,8 +1,10 @@
 use crate::program::{Folder, ended};
 
-const COMMANDS: [&str; 12] = [
+const COMMANDS: [&str; 14] = [
     "run",
     "check",
+    "doctor",
+    "explain",
     "status",
     "primary",
     "stream",
@@ -101,9 +103,14 @@ fn completions_exist_for_the_usual_shells() {
 fn the_manual_has_a_page_for_every_command() {
     let folder = Folder::new();
     let main = folder.herdsman(&["manual"]).stdout;
-    for part in
-        ["EXIT STATUS", "FILES", "ENVIRONMENT", "PGROUTE66CONFIG", "/etc/herdsman/herdsman.yml"]
-    {
+    for part in [
+        "EXIT STATUS",
+        "explain H0004",
+        "FILES",
+        "ENVIRONMENT",
+        "PGROUTE66CONFIG",
+        "/etc/herdsman/herdsman.yml",
+    ] {
         assert!(main.contains(part), "{part} is missing");
     }
     assert_eq!(folder.herdsman(&["manual", "--dir", "man"]).code, Some(0));

@@ -12,6 +12,7 @@ mod cluster;
 mod config;
 mod container_sequence;
 mod docs;
+mod doctor;
 mod gateway;
 mod haproxy;
 mod help;

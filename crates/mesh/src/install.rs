@@ -41,7 +41,7 @@ pub(crate) use layout::untouched::{CLOCK, MEMORY};
 pub use planning::{Options, plan, plan_with};
 pub use removing::removal;
 pub(crate) use surveying::found;
-pub use surveying::{look, survey};
+pub use surveying::{look, survey, survey_each};
 
 /// What was found on the nodes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -9,6 +9,7 @@ use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
 
 use crate::cli::{Cli, ManualArgs};
+use crate::codes::Code;
 use crate::exit::{Exit, Failed, MANUAL};
 use crate::{config, logs, output};
 
@@ -85,8 +86,13 @@ fn closing_sections() -> Roff {
             roff.text([roman(text.as_str())]);
         }
     };
-    let codes: Vec<_> =
-        MANUAL.iter().map(|(exit, text)| (exit.code().to_string(), (*text).to_owned())).collect();
+    let codes: Vec<_> = MANUAL
+        .iter()
+        .map(|(exit, text)| {
+            let page = Code::of_exit(*exit).map(|code| format!(" More: herdsman explain {code}."));
+            (exit.code().to_string(), format!("{text}{}", page.unwrap_or_default()))
+        })
+        .collect();
     section("EXIT STATUS", &codes);
     let files: Vec<_> = config::SEARCHED
         .iter()

@@ -21,6 +21,7 @@ mod status;
 mod target;
 
 pub(super) use beside::Beside;
+pub(super) use diagnose::handled;
 
 /// `herdsman stream`.
 #[derive(Debug, Args)]

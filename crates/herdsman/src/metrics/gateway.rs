@@ -7,7 +7,7 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::registry::Unit;
 
-use super::write::{Labels, Writer};
+use super::write::{Histogram, Labels, Writer};
 
 #[derive(Debug)]
 pub(super) struct Gateway(pub(super) GatewayStatistics);
@@ -123,7 +123,7 @@ impl Gateway {
     fn histograms(
         &self,
         times: impl Fn(&PoolStatistics) -> &Times,
-    ) -> impl Iterator<Item = (Labels<'_>, (f64, u64, Vec<(f64, u64)>))> {
+    ) -> impl Iterator<Item = (Labels<'_>, Histogram)> {
         self.0.pools.iter().map(move |pool| {
             let times = times(pool);
             (labels(pool), (seconds(times.sum()), times.count(), buckets(times)))

@@ -14,6 +14,9 @@ use prometheus_client::registry::Unit;
 /// Names and values. Both are few: nodes, pools, states; never what a client sends.
 pub(super) type Labels<'a> = Vec<(&'a str, &'a str)>;
 
+/// How often something took how long: sum, count, and how many took at most so long (each more than the last).
+pub(super) type Histogram = (f64, u64, Vec<(f64, u64)>);
+
 /// Writes metrics, one after another.
 pub(super) struct Writer<'e>(pub(super) DescriptorEncoder<'e>);
 
@@ -42,12 +45,12 @@ impl Writer<'_> {
         })
     }
 
-    /// How often something took how long: sum, count, and how many took at most so long (each more than the last).
+    /// How often something took how long.
     pub(super) fn histograms<'l>(
         &mut self,
         metric: (&str, Option<Unit>),
         help: &str,
-        samples: impl IntoIterator<Item = (Labels<'l>, (f64, u64, Vec<(f64, u64)>))>,
+        samples: impl IntoIterator<Item = (Labels<'l>, Histogram)>,
     ) -> Result<(), Error> {
         self.samples(
             metric,

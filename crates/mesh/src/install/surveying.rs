@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::{join_all, try_join_all};
+use futures_util::future::join_all;
 use herdsman_node::{Lsn, NodeName};
 use herdsman_wal::{Session, WalError, publication, quote_identifier, slot};
 use serde::Deserialize;
@@ -29,19 +29,46 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// # Errors
 /// A node cannot be reached or asked; the error names it.
 pub async fn survey(setup: &Arc<Setup>) -> Result<Survey, MeshError> {
-    let looking =
-        setup.config.nodes.iter().map(|node| async move {
-            Ok::<_, MeshError>((node.clone(), look(setup, node).await?))
-        });
-    let mut nodes: BTreeMap<NodeName, Found> = try_join_all(looking).await?.into_iter().collect();
-    let wanting = missing_elsewhere(&nodes);
-    let asking = wanting.iter().map(|(node, tables)| lacking(setup, node, tables));
-    for (node, lacks) in try_join_all(asking).await? {
-        if let Some(found) = nodes.get_mut(&node) {
-            found.lacks = lacks;
+    let (survey, mut failed) = survey_each(setup).await;
+    // The first of the configuration: which of them is named does not depend on who was faster.
+    let named = setup.config.nodes.iter().find_map(|node| failed.remove(node));
+    named.map_or(Ok(survey), Err)
+}
+
+/// As [`survey`], and one node that cannot be looked at keeps nobody from looking at the others: why it cannot comes
+/// beside what was found on them.
+pub async fn survey_each(setup: &Arc<Setup>) -> (Survey, BTreeMap<NodeName, MeshError>) {
+    let looking = setup
+        .config
+        .nodes
+        .iter()
+        .map(|node| async move { (node.clone(), look(setup, node).await) });
+    let mut nodes: BTreeMap<NodeName, Found> = BTreeMap::new();
+    let mut failed = BTreeMap::new();
+    for (node, outcome) in join_all(looking).await {
+        match outcome {
+            Ok(found) => drop(nodes.insert(node, found)),
+            Err(error) => drop(failed.insert(node, error)),
         }
     }
-    Ok(Survey { nodes })
+    let wanting = missing_elsewhere(&nodes);
+    let asking = wanting
+        .iter()
+        .map(|(node, tables)| async move { (node.clone(), lacking(setup, node, tables).await) });
+    for (node, outcome) in join_all(asking).await {
+        match outcome {
+            Ok(lacks) => {
+                if let Some(found) = nodes.get_mut(&node) {
+                    found.lacks = lacks;
+                }
+            }
+            Err(error) => {
+                nodes.remove(&node);
+                failed.insert(node, error);
+            }
+        }
+    }
+    (Survey { nodes }, failed)
 }
 
 /// Looks at one node.
@@ -224,7 +251,7 @@ async fn lacking(
     setup: &Setup,
     node: &NodeName,
     tables: &BTreeMap<TableName, Vec<String>>,
-) -> Result<(NodeName, BTreeMap<TableName, Vec<String>>), MeshError> {
+) -> Result<BTreeMap<TableName, Vec<String>>, MeshError> {
     let failed = sql(node, "look for types and functions");
     let session = connect(setup, node).await?;
     let mut lacks = BTreeMap::new();
@@ -237,7 +264,7 @@ async fn lacking(
         };
         lacks.insert(table.clone(), missing);
     }
-    Ok((node.clone(), lacks))
+    Ok(lacks)
 }
 
 /// The error of a statement that was to do `what`.

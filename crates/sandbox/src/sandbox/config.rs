@@ -60,6 +60,8 @@ impl Sandbox {
         for (role, password) in self.credentials.iter() {
             yaml.push_str(&format!("    {role}: {{ password: {} }}\n", text(password)));
         }
+        // The pools of all of them, full, fit into the servers' `max_connections`.
+        yaml.push_str("  pool: { size: 8 }\n");
         yaml.push_str("  admins: [postgres]\n  stats_users: [herdsman]\n");
         if self.tls {
             let file = |name: &str| text(&self.dir().join("tls").join(name).to_string_lossy());

@@ -45,7 +45,7 @@ pub(super) async fn run(args: &JsonArgs, global: &Global) -> Result<Exit, Failed
 }
 
 /// Up to where changes are known to be handled; not known while a stream runs, which has the folder to itself.
-fn handled(stream: &StreamConfig) -> Option<Lsn> {
+pub(in crate::commands) fn handled(stream: &StreamConfig) -> Option<Lsn> {
     if !stream.state.is_dir() {
         return None;
     }

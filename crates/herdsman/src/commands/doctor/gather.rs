@@ -1,0 +1,112 @@
+//! Looks at everything. Nothing here changes anything on a server, decides anything, or waits for ever.
+
+mod gateway;
+mod node;
+mod stream;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use herdsman_mesh::install::{self, Options};
+use herdsman_node::{Conninfo, NodeName};
+use herdsman_watch::HeartbeatSchedule;
+use tokio::task::JoinSet;
+
+use super::evidence::{Evidence, MeshSeen, Seen, Unreached};
+use crate::commands::ask::{Direct, Told};
+use crate::config::Config;
+
+/// Bound on connecting, and on each question: a person waits for it.
+const LIMIT: Duration = Duration::from_secs(10);
+/// Bound on all questions to one node: a node that freezes between two of them is not waited for at each.
+const NODE: Duration = Duration::from_secs(30);
+/// Bound on asking the members how far they are, each of which is let in within 10 s.
+const STATUS: Duration = Duration::from_secs(30);
+/// Nodes looked at at the same time.
+const AT_ONCE: usize = 32;
+
+/// Looks at all nodes at once, then at what depends on who is the primary.
+pub(super) async fn gather(config: &Config) -> Evidence {
+    let (nodes, told, mesh) = tokio::join!(
+        Box::pin(nodes(&config.nodes)),
+        Box::pin(told(config)),
+        Box::pin(mesh(config)),
+    );
+    let (stream, logins, auth_query) = tokio::join!(
+        Box::pin(stream::look(config, told.as_ref())),
+        Box::pin(gateway::logins(config, &nodes)),
+        Box::pin(gateway::auth_query(config, &nodes)),
+    );
+    let topology = told.map(|told| told.topology);
+    let open_files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    Evidence { nodes, topology, stream, mesh, logins, auth_query, open_files }
+}
+
+/// What a watcher that runs for a moment concludes. It writes nothing: no heartbeat, and what it remembers goes into a
+/// copy, since the file belongs to the Herdsman that runs.
+async fn told(config: &Config) -> Option<Told> {
+    let mut config = config.clone();
+    config.availability.heartbeat = HeartbeatSchedule::Never;
+    let folder = tempfile::tempdir().ok();
+    config.watch.state_file = config.watch.state_file.as_ref().and_then(|file| {
+        let copy = folder.as_ref()?.path().join("state");
+        std::fs::copy(file, &copy).ok()?;
+        Some(copy)
+    });
+    // Where it cannot be started, the node whose settings are to blame says so itself.
+    let direct = Direct::with(&config).ok()?;
+    let told = direct.settled().await;
+    direct.stop().await;
+    Some(told)
+}
+
+async fn nodes(nodes: &BTreeMap<NodeName, Conninfo>) -> BTreeMap<NodeName, Seen> {
+    let mut waiting = nodes.clone().into_iter();
+    let mut running = JoinSet::new();
+    let mut seen = BTreeMap::new();
+    loop {
+        while running.len() < AT_ONCE
+            && let Some((name, info)) = waiting.next()
+        {
+            running.spawn(async move {
+                let looking = tokio::time::timeout(NODE, Box::pin(node::look(&info, LIMIT))).await;
+                let seen = looking.unwrap_or_else(|_| {
+                    Seen::Out(Unreached {
+                        kind: Some(herdsman_node::ConnectErrorKind::TimedOut),
+                        endpoint: info.endpoint(),
+                        problem: format!("it let us in, and did not answer all within {NODE:?}"),
+                    })
+                });
+                (name, seen)
+            });
+        }
+        match running.join_next().await {
+            Some(Ok((name, node))) => drop(seen.insert(name, node)),
+            // A task ends early only by a defect; its node is then missing.
+            Some(Err(error)) => tracing::error!(%error, "a look at a node ended early"),
+            None => return seen,
+        }
+    }
+}
+
+async fn mesh(config: &Config) -> Option<MeshSeen> {
+    if config.mesh.nodes.is_empty() {
+        return None;
+    }
+    let setup = Arc::new(config.mesh.setup(&config.nodes));
+    let (survey, failed) = Box::pin(install::survey_each(&setup)).await;
+    let plan = install::plan_with(&setup, &survey, &Options::default());
+    let is_up = survey.nodes.values().any(|found| found.own.is_some());
+    let status = match is_up {
+        false => None,
+        true => Some(
+            match tokio::time::timeout(STATUS, Box::pin(herdsman_mesh::look::look(&setup))).await {
+                Ok(outcome) => outcome.map_err(|error| error.to_string()),
+                Err(_) => Err(format!("the members did not tell how far they are in {STATUS:?}")),
+            },
+        ),
+    };
+    let unreached = failed.into_iter().map(|(node, error)| (node, error.to_string())).collect();
+    Some(MeshSeen { survey, unreached, plan, status })
+}

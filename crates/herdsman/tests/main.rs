@@ -17,6 +17,7 @@ mod haproxy;
 mod help;
 mod live;
 mod mesh;
+mod notify;
 mod program;
 mod running;
 mod sandbox_cli;

@@ -11,6 +11,7 @@ mod asking;
 mod cluster;
 mod config;
 mod container_sequence;
+mod deploy;
 mod docs;
 mod gateway;
 mod haproxy;

@@ -1,5 +1,6 @@
 //! The files of `deploy/` fit the program: what alerts and the dashboard ask for is told, and the configurations are good.
 
+mod configs;
 mod expressions;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -2,6 +2,7 @@
 
 mod configs;
 mod expressions;
+mod package;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

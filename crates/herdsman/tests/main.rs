@@ -20,6 +20,7 @@ mod live;
 mod mesh;
 mod notify;
 mod program;
+mod redaction;
 mod running;
 mod sandbox_cli;
 mod secrets;

@@ -8,6 +8,7 @@
 )]
 
 mod asking;
+mod book;
 mod cluster;
 mod config;
 mod container_sequence;

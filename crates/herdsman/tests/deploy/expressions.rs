@@ -102,7 +102,9 @@ fn names(mut list: &str) -> Vec<String> {
 #[test]
 fn names_are_told_from_everything_else() {
     let labels = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-    let cases: [(&str, &[(&str, &[&str])], &[&str]); 5] = [
+    /// Metrics, each with its labels.
+    type Metrics<'a> = &'a [(&'a str, &'a [&'a str])];
+    let cases: [(&str, Metrics<'_>, &[&str]); 5] = [
         ("up == 0", &[("up", &[])], &[]),
         (
             "sum by (job, le) (rate(a_total{x=\"}\\\"b\", y=~\"$z\"}[5m])) > 1e3",

@@ -18,7 +18,7 @@ pub(super) fn reloading() {
     match NotifyState::monotonic_usec_now() {
         Ok(now) => tell(&[NotifyState::Reloading, now, NotifyState::Status("reloading")]),
         Err(error) => {
-            tracing::debug!(%error, "no clock: the service manager is not told of the reload")
+            tracing::debug!(%error, "no clock: the service manager is not told of the reload");
         }
     }
 }

@@ -9,14 +9,14 @@ use crate::cluster::{Cluster, Turn, open_temp_dir, sql, until, versions};
 use crate::program::{Folder, Running, closed_port, ended};
 
 /// A configuration for a cluster, with a gateway on a port that was free a moment ago.
-struct Gateway {
+pub struct Gateway {
     above: String,
     port: u16,
     password: String,
 }
 
 impl Gateway {
-    fn of(cluster: &Cluster) -> Self {
+    pub fn of(cluster: &Cluster) -> Self {
         let hosts = cluster.hosts(ToOwned::to_owned);
         let watch = cluster.replication_addresses(ToOwned::to_owned);
         let above = format!("{hosts}bind: 127.0.0.1\nport: 0\nwatch:\n{watch}");
@@ -24,7 +24,7 @@ impl Gateway {
         Self { above, port: closed_port(), password }
     }
 
-    fn yaml(&self, more: &str) -> String {
+    pub fn yaml(&self, more: &str) -> String {
         format!(
             "{}gateway:\n  listen: 127.0.0.1:{}\n  users:\n    app: {{ password: {:?} }}\n    boss: {{ password: s3cret }}\n  \
              admins: [boss]\n{more}",
@@ -43,7 +43,7 @@ impl Gateway {
 
     /// Waits until a write goes through.
     #[track_caller]
-    fn until_writable(&self, running: &Running) {
+    pub fn until_writable(&self, running: &Running) {
         let write = || self.as_app("CREATE TABLE IF NOT EXISTS t (n int); SELECT 'written'");
         until(
             "a write goes through",

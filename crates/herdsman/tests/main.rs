@@ -8,9 +8,11 @@
 )]
 
 mod asking;
+mod book;
 mod cluster;
 mod config;
 mod container_sequence;
+mod deploy;
 mod docs;
 mod doctor;
 mod gateway;
@@ -18,7 +20,9 @@ mod haproxy;
 mod help;
 mod live;
 mod mesh;
+mod notify;
 mod program;
+mod redaction;
 mod running;
 mod sandbox_cli;
 mod secrets;

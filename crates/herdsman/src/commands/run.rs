@@ -4,6 +4,7 @@
 //! there. Whatever fails on the way ends the program before anything behind it has begun.
 
 mod clients;
+mod manager;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use self::clients::Clients;
+use self::manager::Watchdog;
 use super::mesh;
 use super::stream::{Beside, live};
 use crate::cli::Global;
@@ -51,6 +53,8 @@ pub(crate) async fn run(file: Option<&Path>, global: &Global) -> Result<Exit, Fa
     let mesh = mesh::Beside::start(&config, &api, metrics)?;
     let mut running = Running { config, watcher, api, mesh, log_file };
     let wishes = clients.wishes();
+    let mut watchdog = Watchdog::of_manager();
+    manager::ready("serving");
     loop {
         tokio::select! {
             asked = signals.next() => match asked {
@@ -60,10 +64,13 @@ pub(crate) async fn run(file: Option<&Path>, global: &Global) -> Result<Exit, Fa
                 }
                 Asked::Reload => {
                     // What went wrong is in the log.
-                    let _logged = Box::pin(running.reload(&clients)).await;
+                    let _logged = watchdog.during(Box::pin(running.reload(&clients))).await;
                 }
             },
-            wish = wishes.next() => wish.done(Box::pin(running.reload(&clients)).await),
+            wish = wishes.next() => {
+                wish.done(watchdog.during(Box::pin(running.reload(&clients))).await);
+            }
+            () = watchdog.beat() => (),
             () = beside.look_after() => beside.again(&running.config, &running.watcher),
             why = clients.failed() => return Err(Exit::Internal.with(why)),
             ended = &mut serving => {
@@ -72,13 +79,14 @@ pub(crate) async fn run(file: Option<&Path>, global: &Global) -> Result<Exit, Fa
             }
         }
     }
+    manager::stopping();
     stop.cancel();
-    let drained = async {
+    let drained = watchdog.during(async {
         let (ended, ()) = tokio::join!(serving, clients.stop());
         tokio::join!(beside.stop(), running.mesh.stop());
         running.watcher.stop().await;
         ended
-    };
+    });
     tokio::select! {
         ended = drained => match ended {
             Ok(()) => {
@@ -106,6 +114,7 @@ struct Running {
 impl Running {
     /// Continues with the configuration as it is now; where that is broken, with the old one, and says what is wrong.
     async fn reload(&mut self, clients: &Clients) -> Result<(), String> {
+        manager::reloading();
         self.reopen_log();
         let outcome = self.try_reload(clients).await;
         if let Err(problem) = &outcome {
@@ -114,6 +123,10 @@ impl Running {
             }
             tracing::error!(file = %self.config.path.display(), "not reloaded: the old configuration stays in force");
         }
+        manager::ready(match outcome {
+            Ok(()) => "serving",
+            Err(_) => "serving with the old configuration: the new one is broken, as the log says",
+        });
         outcome
     }
 

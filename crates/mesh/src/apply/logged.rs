@@ -231,7 +231,7 @@ impl Applier {
                 self.member.name,
                 self.name(group.source),
             ),
-            "set one of the two right by hand, or take the mesh down and up again from one of them",
+            "write the rows it is about there once more (`UPDATE … SET v = v`): that is later than what waits, and it goes on; what is meant to be replaced is written there as it should be",
         )
     }
 }

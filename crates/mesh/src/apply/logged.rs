@@ -5,6 +5,10 @@
 //! commit time, and whether it still knows enough commit times for what it has forgotten to be older; it refuses to go on
 //! otherwise, and it is waited for, or looked at more closely.
 
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
 use super::fast::{Ends, Truncates};
 use super::several::Moving;
 use super::statements::Kind;
@@ -14,6 +18,9 @@ use crate::group::{Group, TableBatch};
 
 /// What is done with a batch: the statement, and whether it is for its tombstones.
 type Step<'a> = (&'a TableBatch, Kind, bool);
+
+/// How long it is waited until a member's own transactions are seen: everything else waits behind it.
+const SEEN: Duration = Duration::from_secs(5);
 
 impl Applier {
     /// Applies transactions one after another. Only the last may be incomplete; then its transaction stays open.
@@ -63,6 +70,9 @@ impl Applier {
     ) -> Result<Applied, MeshError> {
         let complete = group.end.is_some();
         let fast = if state == State::Ready && complete { FAST } else { 0 };
+        if state == State::Ready && !group.xids.is_empty() {
+            self.until_seen(&group.xids).await?;
+        }
         let mut attempt = 0;
         loop {
             if self.waits(group) {
@@ -90,6 +100,24 @@ impl Applier {
             }
             attempt += 1;
         }
+    }
+
+    /// Waits until the member's own transactions are seen by others: one is in the log a moment before, and for as long as a
+    /// synchronous standby takes. What is looked for too early is not there to be looked at again.
+    async fn until_seen(&self, xids: &[u32]) -> Result<(), MeshError> {
+        let what = "see whether its own transactions have ended";
+        // It is let go when the transaction is seen.
+        let sql = "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'transactionid' AND transactionid::text = ANY ($1))";
+        let xids: Vec<String> = xids.iter().map(ToString::to_string).collect();
+        let until = Instant::now() + SEEN;
+        while self.session.get(what, &self.session.row(what, sql, &[&xids]).await?, 0)? {
+            if Instant::now() >= until {
+                tracing::warn!(node = %self.member.name, "transactions are in its log and not seen yet (a synchronous standby?): what they wrote is not looked at again");
+                return Ok(());
+            }
+            sleep(Duration::from_millis(5)).await;
+        }
+        Ok(())
     }
 
     /// What is done with a group's batches, in order.

@@ -22,6 +22,7 @@ mod logged;
 mod params;
 mod quick;
 mod session;
+mod several;
 mod statements;
 mod stopped;
 mod tables;
@@ -42,7 +43,9 @@ use crate::setup::{Member, Setup};
 use crate::stamp::NodeId;
 use clock::Clock;
 pub(crate) use clock::sample;
+pub(crate) use fast::simple;
 use fixed::Fixed;
+pub(crate) use flight::send;
 pub(crate) use forms::Misfit;
 pub(crate) use held::Alteration;
 use held::Held;
@@ -117,6 +120,15 @@ pub struct Applied {
     pub conflicts: u64,
     /// Whether all this session has ever committed is on disk now.
     pub durable: bool,
+}
+
+impl Applied {
+    /// Adds what came after it.
+    fn add(&mut self, more: Self) {
+        self.rows += more.rows;
+        self.conflicts += more.conflicts;
+        self.durable = more.durable;
+    }
 }
 
 /// How often the lease is renewed while there is work.

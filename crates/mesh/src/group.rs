@@ -53,6 +53,9 @@ pub struct Group {
     /// Transactions one by one, where each has to be one on its target too ([`Group::logged`]); the group itself has no
     /// changes then.
     pub(crate) apart: Vec<Group>,
+    /// Numbers of its transactions, where it is what a member reads of its own log ([`Group::logged_own`]): one that is in
+    /// the log need not be seen by others yet.
+    pub(crate) xids: Vec<u32>,
     /// What all its changes are stamped with, where rows hold no stamps.
     stamp: Option<Stamp>,
     logged: Logged,
@@ -131,6 +134,7 @@ impl Group {
             bytes: 0,
             end: None,
             apart: Vec::new(),
+            xids: Vec::new(),
             stamp: None,
             logged: Logged::No,
             routes: HashMap::new(),

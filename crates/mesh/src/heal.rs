@@ -167,6 +167,31 @@ struct NewRow {
     stamp: Stamp,
 }
 
+/// Rows to put in as parameters: an array for each column, times, nodes.
+struct NewRows<'a> {
+    columns: Vec<Vec<Option<&'a str>>>,
+    micros: Vec<i64>,
+    nodes: Vec<i16>,
+}
+
+impl<'a> NewRows<'a> {
+    fn of(table: &Table, rows: &[&'a NewRow]) -> Self {
+        let column = |at: usize| {
+            rows.iter().map(|row| row.values.get(at).and_then(Option::as_deref)).collect()
+        };
+        Self {
+            columns: (0..table.written().count()).map(column).collect(),
+            micros: rows.iter().map(|row| row.stamp.micros).collect(),
+            nodes: rows.iter().map(|row| row.stamp.node.0).collect(),
+        }
+    }
+
+    fn params(&self) -> Vec<&(dyn ToSql + Sync)> {
+        let columns = self.columns.iter().map(|column| column as &(dyn ToSql + Sync));
+        columns.chain([&self.micros as &(dyn ToSql + Sync), &self.nodes]).collect()
+    }
+}
+
 /// A tombstone to put in.
 #[derive(Debug)]
 struct NewTombstone {
@@ -304,16 +329,8 @@ impl Marked {
         if rows.is_empty() {
             return Ok(0);
         }
-        let columns: Vec<Vec<Option<&str>>> = (0..table.written().count())
-            .map(|at| {
-                rows.iter().map(|row| row.values.get(at).and_then(Option::as_deref)).collect()
-            })
-            .collect();
-        let micros: Vec<i64> = rows.iter().map(|row| row.stamp.micros).collect();
-        let nodes: Vec<i16> = rows.iter().map(|row| row.stamp.node.0).collect();
-        let mut parameters: Vec<&(dyn ToSql + Sync)> =
-            columns.iter().map(|column| column as &(dyn ToSql + Sync)).collect();
-        parameters.extend([&micros as &(dyn ToSql + Sync), &nodes]);
+        let rows = NewRows::of(table, rows);
+        let parameters = rows.params();
         let before = commands.before_rows.iter().map(|sql| (sql.as_str(), parameters.as_slice()));
         let all: Vec<Command<'_>> =
             before.chain([(commands.rows.as_str(), parameters.as_slice())]).collect();

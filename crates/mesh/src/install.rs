@@ -37,7 +37,7 @@ pub use found::{
 };
 pub(crate) use guarding::{guard, unguard};
 pub use layout::FORMAT;
-pub(crate) use layout::untouched::{CLOCK, MEMORY};
+pub(crate) use layout::untouched::{CLOCK, MEMORY, ORDER};
 pub use planning::{Options, plan, plan_with};
 pub use removing::removal;
 pub(crate) use surveying::found;

@@ -42,14 +42,12 @@ pub struct Options {
     /// How long the donor, and the new node in the end, may take to apply what is on its way; and the snapshot, which has
     /// to wait for transactions that are open.
     pub patience: Duration,
-    /// Whether to do it with `mode: untouched` too, where no test has shown yet that it catches up with writers.
-    pub unproven: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
         // A transaction may be open for minutes, a backlog take longer; what waits longer had better be looked at.
-        Self { donor: None, patience: Duration::from_secs(1800), unproven: false }
+        Self { donor: None, patience: Duration::from_secs(1800) }
     }
 }
 
@@ -106,12 +104,6 @@ pub async fn add(
     mut tell: impl FnMut(&Progress),
 ) -> Result<Joined, MeshError> {
     let begun = Instant::now();
-    if setup.config.mode == Mode::Untouched && !options.unproven {
-        return Err(MeshError::refused(
-            "`mesh add` is not proven with `mode: untouched` yet",
-            "begin with all members (`mesh up`), or use `mode: columns`",
-        ));
-    }
     let setup = &with(setup, node);
     let late = prepare(setup, node, &mut tell).await?;
     let (seats, new) = seats(setup, node).await?;

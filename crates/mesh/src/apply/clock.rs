@@ -16,9 +16,10 @@ use crate::stamp::NodeId;
 const FRESH: Duration = Duration::from_secs(1);
 /// How long is waited before the clock is looked at again.
 const LONGEST: Duration = Duration::from_secs(1);
-/// How often a sample is taken, and how often it is looked which of them the server still knows.
+/// How often a sample is taken, and how often it is looked which of them the server still knows: where it knows none any
+/// more (all databases were frozen at once), what was committed before the next sample cannot be told from what is later.
 const SAMPLE: Duration = Duration::from_secs(600);
-const LOOK: Duration = Duration::from_secs(60);
+const LOOK: Duration = Duration::from_secs(5);
 /// Waits that are shorter are nobody's business.
 const TOLD: i64 = 1_000_000;
 
@@ -43,6 +44,11 @@ impl Clock {
         let elapsed = when.elapsed();
         let micros = i64::try_from(elapsed.as_micros()).unwrap_or_default();
         (elapsed < FRESH).then(|| said.saturating_add(micros))
+    }
+
+    /// Whether it is known to be past a commit time.
+    pub(super) fn is_past(&self, version: i64) -> bool {
+        self.at_least().is_some_and(|now| wait(now, version) == Wait::Go)
     }
 
     /// See [`witness`].
@@ -71,7 +77,7 @@ impl Applier {
     /// Waits until the member's clock is past a transaction of another: what is written there from then on is later.
     pub(super) async fn wait_out(&mut self, group: &Group) -> Result<(), MeshError> {
         let Some(version) = group.end.map(|end| end.time.unix_micros()) else { return Ok(()) };
-        if self.clock.at_least().is_some_and(|now| wait(now, version) == Wait::Go) {
+        if self.clock.is_past(version) {
             return Ok(());
         }
         let what = "read its clock";
@@ -120,14 +126,25 @@ impl Applier {
         let what = "see which commit times its server still knows";
         let memory = names::own("memory");
         if due(self.clock.sampled, SAMPLE) {
-            self.session.run(what, &sample(false)).await?;
-            self.clock.sampled = Some(Instant::now());
+            self.take_sample().await?;
         }
         let known = "pg_xact_commit_timestamp(xid::text::xid8::xid) IS NOT NULL";
         self.session.run(what, &format!("DELETE FROM {memory} WHERE NOT ({known})")).await?;
         let sql = format!("SELECT xid, at, horizon, base FROM {memory} WHERE {known} ORDER BY xid");
+        self.clock.samples = self.samples(&sql).await?;
+        // All databases were frozen at once: it takes two to tell anything again.
+        if witness(&self.clock.samples, i64::MAX).is_none() {
+            self.take_sample().await?;
+            self.clock.samples = self.samples(&sql).await?;
+        }
+        self.clock.looked = Some(Instant::now());
+        Ok(())
+    }
+
+    async fn samples(&self, sql: &str) -> Result<Vec<Sample>, MeshError> {
+        let what = "see which commit times its server still knows";
         let mut samples = Vec::new();
-        for row in self.session.rows(what, &sql, &[]).await? {
+        for row in self.session.rows(what, sql, &[]).await? {
             samples.push(Sample {
                 xid: self.session.get(what, &row, 0)?,
                 at: self.session.get(what, &row, 1)?,
@@ -135,8 +152,12 @@ impl Applier {
                 base: self.session.get(what, &row, 3)?,
             });
         }
-        self.clock.samples = samples;
-        self.clock.looked = Some(Instant::now());
+        Ok(samples)
+    }
+
+    async fn take_sample(&mut self) -> Result<(), MeshError> {
+        self.session.run("remember when a transaction was", &sample(false)).await?;
+        self.clock.sampled = Some(Instant::now());
         Ok(())
     }
 

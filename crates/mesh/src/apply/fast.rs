@@ -246,7 +246,8 @@ pub(super) const fn begin(durable: bool) -> &'static str {
     }
 }
 
-pub(super) async fn simple(client: &Client, sql: &str) -> Result<u64, Error> {
+/// Runs statements that have no parameters.
+pub(crate) async fn simple(client: &Client, sql: &str) -> Result<u64, Error> {
     client.batch_execute(sql).await.map(|()| 0)
 }
 

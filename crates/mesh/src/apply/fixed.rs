@@ -6,7 +6,7 @@ use tokio_postgres::types::Type;
 use super::session::Session;
 use crate::config::Mode;
 use crate::error::MeshError;
-use crate::install::{CLOCK, MEMORY};
+use crate::install::{CLOCK, MEMORY, ORDER};
 use crate::names::{self, KNEW, NODE, STAMP};
 
 /// Those.
@@ -25,12 +25,22 @@ ON CONFLICT (rel) DO UPDATE SET {STAMP} = excluded.{STAMP}, {NODE} = excluded.{N
 WHERE (t.{STAMP}, t.{NODE}) < (excluded.{STAMP}, excluded.{NODE})",
             names::own("truncates")
         );
+        let refuse = names::own("refuse");
+        let (lsn, before) = match mode {
+            Mode::Columns => ("v.lsn::pg_lsn".to_owned(), ""),
+            Mode::Untouched => (
+                format!(
+                    "CASE WHEN v.before IS NULL OR p.lsn = v.before::pg_lsn OR {refuse}('{ORDER}', 'what comes before it was not applied') THEN v.lsn::pg_lsn END"
+                ),
+                ", unnest($8) AS before",
+            ),
+        };
         let progress = format!(
-            "UPDATE {} AS p SET lsn = v.lsn::pg_lsn, commit_lsn = v.commit_lsn::pg_lsn, heartbeat = greatest(p.heartbeat, v.heartbeat),
+            "UPDATE {} AS p SET lsn = {lsn}, commit_lsn = v.commit_lsn::pg_lsn, heartbeat = greatest(p.heartbeat, v.heartbeat),
   committed = 'epoch'::timestamptz + v.committed * interval '1 microsecond', applied = clock_timestamp(),
   rows = p.rows + v.rows, transactions = p.transactions + v.transactions
 FROM (SELECT unnest($1) AS source, unnest($2) AS lsn, unnest($3) AS commit_lsn, unnest($4) AS heartbeat, unnest($5) AS committed,
-  unnest($6) AS rows, unnest($7) AS transactions) AS v WHERE p.source = v.source",
+  unnest($6) AS rows, unnest($7) AS transactions{before}) AS v WHERE p.source = v.source",
             names::own("progress")
         );
         let floor = format!("'{}.floor'::regclass", names::SCHEMA);
@@ -46,8 +56,7 @@ FROM (SELECT unnest($1) AS source, unnest($2) AS lsn, unnest($3) AS commit_lsn, 
   CASE WHEN $3 AND (date_part('epoch', clock_timestamp()) * 1000000)::bigint <= $2 THEN {refuse}('{CLOCK}', 'the clock is not past the commit time of what is applied') END,
   CASE WHEN $5 <> 0 AND pg_xact_commit_timestamp($5::text::xid8::xid) IS NULL THEN {refuse}('{MEMORY}', 'more commit times are forgotten than was known') END
 FROM (SELECT count(*) AS n, coalesce(max(id), $4) AS last FROM {} WHERE id > $4) AS c",
-            names::own("conflicts"),
-            refuse = names::own("refuse"),
+            names::own("conflicts")
         );
         let (finish, finish_types) = match mode {
             Mode::Columns => (finish, vec![Type::TEXT, Type::INT8, Type::INT8, Type::INT8]),
@@ -62,25 +71,15 @@ FROM (SELECT count(*) AS n, coalesce(max(id), $4) AS last FROM {} WHERE id > $4)
             prepared.map_err(|error| session.failed(what, error))
         };
         let texts = Type::TEXT_ARRAY;
+        let mut progress_types = vec![Type::INT2_ARRAY, texts.clone(), texts.clone()];
+        progress_types.extend(vec![longs.clone(); 4]);
+        if mode == Mode::Untouched {
+            progress_types.push(texts.clone());
+        }
         Ok(Self {
-            truncated: prepare(
-                truncated,
-                vec![texts.clone(), longs.clone(), Type::INT2_ARRAY, texts.clone()],
-            )
-            .await?,
-            progress: prepare(
-                progress,
-                vec![
-                    Type::INT2_ARRAY,
-                    texts.clone(),
-                    texts,
-                    longs.clone(),
-                    longs.clone(),
-                    longs.clone(),
-                    longs,
-                ],
-            )
-            .await?,
+            truncated: prepare(truncated, vec![texts.clone(), longs, Type::INT2_ARRAY, texts])
+                .await?,
+            progress: prepare(progress, progress_types).await?,
             finish: prepare(finish, finish_types).await?,
         })
     }

@@ -1,16 +1,16 @@
 //! Applying to tables to which nothing is added: one transaction of another member is one here, with that one's commit time
 //! and origin, and what a member reads of its own is only looked at.
 //!
-//! A transaction goes in one flight like any other ([`super::fast`]). Before its COMMIT the server is asked whether its clock
-//! is past the commit time, and whether it still knows enough commit times for what it has forgotten to be older; it refuses
-//! to go on otherwise, and it is waited for, or looked at more closely.
+//! Transactions go in flights ([`super::several`]). Before each COMMIT the server is asked whether its clock is past the
+//! commit time, and whether it still knows enough commit times for what it has forgotten to be older; it refuses to go on
+//! otherwise, and it is waited for, or looked at more closely.
 
-use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, Error};
+use std::time::Duration;
 
-use super::fast::{Ends, Truncates, execute};
-use super::flight::{Answer, send};
-use super::params::{Param, Versions};
+use tokio::time::{Instant, sleep};
+
+use super::fast::{Ends, Truncates};
+use super::several::Moving;
 use super::statements::Kind;
 use super::{Applied, Applier, CAREFUL, FAST, State, Stopped, pause};
 use crate::error::MeshError;
@@ -18,6 +18,9 @@ use crate::group::{Group, TableBatch};
 
 /// What is done with a batch: the statement, and whether it is for its tombstones.
 type Step<'a> = (&'a TableBatch, Kind, bool);
+
+/// How long it is waited until a member's own transactions are seen: everything else waits behind it.
+const SEEN: Duration = Duration::from_secs(5);
 
 impl Applier {
     /// Applies transactions one after another. Only the last may be incomplete; then its transaction stays open.
@@ -29,16 +32,21 @@ impl Applier {
     ) -> Result<Applied, MeshError> {
         let mut applied = Applied::default();
         let all: Vec<&Group> = groups.iter().flat_map(Group::each).collect();
-        for (at, group) in all.iter().enumerate() {
-            let durable = durable && at + 1 == all.len();
+        let mut rest = all.as_slice();
+        while let Some(group) = rest.first() {
             if state == State::Ready {
                 self.look_at_memory().await?;
                 self.mark(group.source).await?;
+                let (done, several) = self.several(rest, durable).await?;
+                applied.add(several);
+                if done > 0 {
+                    rest = rest.get(done..).unwrap_or_default();
+                    continue;
+                }
             }
+            let durable = durable && rest.len() == 1;
             let one = Box::pin(self.transaction(group, durable, state)).await?;
-            applied.rows += one.rows;
-            applied.conflicts += one.conflicts;
-            applied.durable = one.durable;
+            applied.add(one);
             // Where it stays open it is what the next one goes on with.
             state = match std::mem::replace(&mut self.state, State::Unusable) {
                 State::Open { newest, rows, keys, transactions } => {
@@ -46,6 +54,7 @@ impl Applier {
                 }
                 _ => State::Ready,
             };
+            rest = rest.get(1..).unwrap_or_default();
         }
         if state != State::Ready {
             self.state = state;
@@ -60,18 +69,21 @@ impl Applier {
         state: State,
     ) -> Result<Applied, MeshError> {
         let complete = group.end.is_some();
-        let waits = group.source != self.member.id && !group.is_empty();
-        let version = group.end.map_or(0, |end| end.time.unix_micros());
         let fast = if state == State::Ready && complete { FAST } else { 0 };
+        if state == State::Ready && !group.xids.is_empty() {
+            self.until_seen(&group.xids).await?;
+        }
         let mut attempt = 0;
         loop {
-            if waits {
+            if self.waits(group) {
                 self.wait_out(group).await?;
             }
-            let witness = if waits { self.clock.witness(version) } else { Some(0) };
-            let outcome = match witness {
-                Some(witness) if attempt < fast => self.in_flight(group, durable, witness).await,
-                _ => self.step_by_step(group, durable, state, witness).await,
+            let outcome = match self.witness(group) {
+                Some(witness) if attempt < fast => {
+                    let flown = self.fly(&[(group, witness)], durable).await?;
+                    flown.stopped.map_or(Ok(flown.applied), Err)
+                }
+                witness => self.step_by_step(group, durable, state, witness).await,
             };
             match outcome {
                 Ok(applied) => return Ok(applied),
@@ -90,8 +102,26 @@ impl Applier {
         }
     }
 
+    /// Waits until the member's own transactions are seen by others: one is in the log a moment before, and for as long as a
+    /// synchronous standby takes. What is looked for too early is not there to be looked at again.
+    async fn until_seen(&self, xids: &[u32]) -> Result<(), MeshError> {
+        let what = "see whether its own transactions have ended";
+        // It is let go when the transaction is seen.
+        let sql = "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'transactionid' AND transactionid::text = ANY ($1))";
+        let xids: Vec<String> = xids.iter().map(ToString::to_string).collect();
+        let until = Instant::now() + SEEN;
+        while self.session.get(what, &self.session.row(what, sql, &[&xids]).await?, 0)? {
+            if Instant::now() >= until {
+                tracing::warn!(node = %self.member.name, "transactions are in its log and not seen yet (a synchronous standby?): what they wrote is not looked at again");
+                return Ok(());
+            }
+            sleep(Duration::from_millis(5)).await;
+        }
+        Ok(())
+    }
+
     /// What is done with a group's batches, in order.
-    fn logged_steps<'g>(&self, group: &'g Group, careful: bool) -> Vec<Step<'g>> {
+    pub(super) fn logged_steps<'g>(&self, group: &'g Group, careful: bool) -> Vec<Step<'g>> {
         let mut steps = Vec::new();
         for batch in &group.tables {
             let kinds: &[(Kind, bool)] = if group.source == self.member.id {
@@ -118,83 +148,6 @@ impl Applier {
             );
         }
         steps
-    }
-
-    async fn in_flight(
-        &mut self,
-        group: &Group,
-        durable: bool,
-        witness: i64,
-    ) -> Result<Applied, Stopped> {
-        let groups = std::slice::from_ref(group);
-        let mut ready = Vec::new();
-        for (batch, kind, tombstones) in self.logged_steps(group, false) {
-            let rows = if tombstones { batch.tombstones() } else { batch.rows() };
-            if let (Some(ready_one), Some(rows)) =
-                (self.ready(group, batch, tombstones, kind).await?, rows)
-            {
-                ready.push((batch, kind, tombstones, ready_one, Versions::new(rows)));
-            }
-        }
-        let params: Vec<Vec<Param<'_>>> = ready
-            .iter()
-            .map(|(batch, kind, tombstones, ready, versions)| {
-                self.params(batch, versions, *tombstones, *kind, &ready.places)
-            })
-            .collect();
-        let truncates = Truncates::of(groups);
-        let emptied = self.emptied(groups);
-        let ends = Ends::of(groups);
-        let finish = self.finish(&ends, group, witness);
-        let client = &self.session.client;
-        let begin = if durable {
-            "BEGIN ISOLATION LEVEL REPEATABLE READ; SET LOCAL synchronous_commit = local"
-        } else {
-            "BEGIN ISOLATION LEVEL REPEATABLE READ"
-        };
-        let mut answers: Vec<(String, bool, Answer<'_, u64>)> = Vec::new();
-        answers.push(("begin".to_owned(), false, send(simple(client, begin)).await));
-        if let Some(truncates) = &truncates {
-            let sent =
-                send(async { client.execute(&self.fixed.truncated, &truncates.params()).await });
-            answers.push(("apply a truncation".to_owned(), false, sent.await));
-        }
-        // Before what the transaction has written since.
-        for (rel, sql) in &emptied {
-            answers.push((format!("empty {rel}"), true, send(simple(client, sql)).await));
-        }
-        for ((batch, kind, _, ready, _), params) in ready.iter().zip(&params) {
-            let counts = matches!(kind, Kind::Take | Kind::Put | Kind::Bury);
-            let what = format!("{} of {}", kind.what(), batch.gone());
-            answers.push((what, counts, send(execute(client, &ready.statement, params)).await));
-        }
-        let moved =
-            send(async { client.execute(&self.fixed.progress, &ends.params()).await }).await;
-        let finished =
-            send(async { client.query_one(&self.fixed.finish, &finish.params()).await }).await;
-        let committed = send(simple(client, "COMMIT")).await;
-        let mut applied = Applied { durable, ..Applied::default() };
-        let mut first = None;
-        for (what, counts, answer) in answers {
-            match answer.take().await {
-                Ok(count) => applied.rows += if counts { count } else { 0 },
-                Err(error) => {
-                    first.get_or_insert((what, error));
-                }
-            }
-        }
-        let moved = moved.take().await;
-        let finished = finished.take().await;
-        let committed = committed.take().await;
-        if let Some((what, error)) = first {
-            return Err(self.stopped(&what, error));
-        }
-        let moved = moved.map_err(|error| self.stopped("keep how far it is", error))?;
-        let row = finished.map_err(|error| self.stopped("finish a transaction", error))?;
-        committed.map_err(|error| self.stopped("commit", error))?;
-        (applied.conflicts, self.counted) = self.counts(&row)?;
-        self.moved(&ends, moved)?;
-        Ok(applied)
     }
 
     /// One statement at a time, what it changes locked first. Without a witness every held row's commit time must be known.
@@ -248,10 +201,11 @@ impl Applier {
             self.session.run("commit", "SET LOCAL synchronous_commit = local").await?;
         }
         let client = &self.session.client;
-        let moved = client.execute(&self.fixed.progress, &ends.params()).await;
+        let finish = self.finishing(&ends, group, witness.unwrap_or_default());
+        let moving = Moving::of(ends, None);
+        let moved = client.execute(&self.fixed.progress, &moving.params()).await;
         let moved = moved.map_err(|error| self.stopped("keep how far it is", error))?;
-        self.moved(&ends, moved)?;
-        let finish = self.finish(&ends, group, witness.unwrap_or_default());
+        self.moved(&moving.ends, moved)?;
         let finished = client.query_one(&self.fixed.finish, &finish.params()).await;
         let row = finished.map_err(|error| self.stopped("finish a transaction", error))?;
         let committed = client.batch_execute("COMMIT").await;
@@ -305,32 +259,7 @@ impl Applier {
                 self.member.name,
                 self.name(group.source),
             ),
-            "set one of the two right by hand, or take the mesh down and up again from one of them",
+            "write the rows it is about there once more (`UPDATE … SET v = v`): that is later than what waits, and it goes on; what is meant to be replaced is written there as it should be",
         )
     }
-
-    fn finish(&self, ends: &Ends, group: &Group, witness: i64) -> Finishing {
-        let (lsn, time) = ends.position();
-        let waits = group.source != self.member.id && !group.is_empty();
-        Finishing { lsn, time, counted: self.counted, waits, witness }
-    }
-}
-
-/// The parameters of the statement that finishes a transaction.
-struct Finishing {
-    lsn: String,
-    time: i64,
-    counted: i64,
-    waits: bool,
-    witness: i64,
-}
-
-impl Finishing {
-    fn params(&self) -> [&(dyn ToSql + Sync); 5] {
-        [&self.lsn, &self.time, &self.waits, &self.counted, &self.witness]
-    }
-}
-
-async fn simple(client: &Client, sql: &str) -> Result<u64, Error> {
-    client.batch_execute(sql).await.map(|()| 0)
 }

@@ -2,7 +2,7 @@
 
 use super::Applier;
 use crate::error::MeshError;
-use crate::install::{CLOCK, MEMORY};
+use crate::install::{CLOCK, MEMORY, ORDER};
 
 impl Applier {
     /// What went wrong, by what helps. `what` completes "failed to …".
@@ -15,8 +15,8 @@ impl Applier {
             // Serialization, deadlock, a lock that was not to be had, two rows of one key in a batch (equal and spelt
             // differently), a key that came meanwhile.
             "40001" | "40P01" | "55P03" | "21000" => Stopped::Again(error),
-            // Its clock is not past the commit time; or what it has forgotten has become more.
-            CLOCK | MEMORY => Stopped::Again(error),
+            // Its clock is not past the commit time; what it has forgotten has become more; or one before it failed.
+            CLOCK | MEMORY | ORDER => Stopped::Again(error),
             "23505" if !secondary => Stopped::Again(error),
             "23505" | "23P01" => Stopped::Unique(error),
             _ => Stopped::Failed(error),

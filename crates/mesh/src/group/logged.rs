@@ -62,6 +62,10 @@ impl Group {
         let stamp = Stamp::new(change.transaction.commit_time.unix_micros(), self.source);
         if self.logged == Logged::Together {
             self.stamp = Some(stamp);
+            let xid = change.transaction.xid;
+            if self.xids.last() != Some(&xid) {
+                self.xids.push(xid);
+            }
             return self.take(change);
         }
         self.begin(stamp);

@@ -64,18 +64,27 @@ impl Marked {
 
     /// Begins a transaction.
     pub(crate) async fn begin(&self) -> Result<(), MeshError> {
+        self.session.run("begin", &self.beginning()).await
+    }
+
+    /// What begins a transaction.
+    pub(crate) fn beginning(&self) -> String {
         let time = match self.time.load(Ordering::Relaxed) {
             i64::MIN => "now()".to_owned(),
             time => format!("'epoch'::timestamptz + {time} * interval '1 microsecond'"),
         };
         // Without the second statement the transaction would carry the position of the one before.
-        let begin = format!("BEGIN; SELECT pg_replication_origin_xact_setup('0/1', {time})");
-        self.session.run("begin", &begin).await
+        format!("BEGIN; SELECT pg_replication_origin_xact_setup('0/1', {time})")
     }
 
     /// Has what is written from here on be from before all versions, where a transaction is what tells a row's version.
     pub(crate) fn write_as_before(&self) {
-        self.time.store(0, Ordering::Relaxed);
+        self.write_at(0);
+    }
+
+    /// Has what is written from here on be of this time, in microseconds, and of the node it was of before.
+    pub(crate) fn write_at(&self, micros: i64) {
+        self.time.store(micros, Ordering::Relaxed);
     }
 
     /// Has what is written from here on be of this version, where a transaction is what tells a row's version; `None`: of

@@ -124,7 +124,7 @@ pub(super) fn table(
 }
 
 fn origins(mesh: &str) -> String {
-    let pattern = quote_literal(&format!("^herdsman_{mesh}_[0-9]+$"));
+    let pattern = quote_literal(&format!("^herdsman_{mesh}_[0-9]+(_copy)?$"));
     format!(
         "SELECT pg_replication_origin_drop(roname) FROM pg_replication_origin WHERE roname ~ {pattern}"
     )

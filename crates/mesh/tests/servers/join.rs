@@ -80,7 +80,7 @@ async fn a_mesh_grows_to_five_and_shrinks_again_while_it_is_written() {
 }
 
 /// Joins, and is cut off at the first progress of this kind.
-async fn cut_off(world: &World, node: &str, at: fn(&Progress) -> bool) {
+pub(crate) async fn cut_off(world: &World, node: &str, at: fn(&Progress) -> bool) {
     let setup = Arc::new(world.setup());
     let options = join::Options { patience: DEADLINE, ..join::Options::default() };
     let reached = AtomicBool::new(false);

@@ -11,7 +11,7 @@ use crate::harness::{BOTH, TABLES, all_flow, until_status};
 use crate::proof::{DEADLINE, Mesh, three_of, up};
 
 /// What is wrong with a link, where it is said to fail.
-fn problem(status: &Status, source: &str, target: &str) -> String {
+pub(crate) fn problem(status: &Status, source: &str, target: &str) -> String {
     let link = status.targets.get(target).and_then(|target| target.links.get(source));
     let failing = link.filter(|link| link.state == "failing");
     failing.and_then(|link| link.problem.clone()).unwrap_or_default()

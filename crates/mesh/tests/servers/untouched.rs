@@ -1,7 +1,12 @@
 //! `mode: untouched`: nothing is added to the users' tables, and the members end alike all the same.
 
+mod clocks;
+mod flights;
+mod forgotten;
 mod fuzz;
 mod joining;
+mod leaving;
+mod mending;
 mod tables;
 
 use herdsman_mesh::config::Mode;

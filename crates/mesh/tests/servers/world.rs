@@ -124,8 +124,7 @@ impl World {
 
     pub(crate) async fn add(&mut self, node: &str) -> join::Joined {
         let setup = Arc::new(self.setup());
-        let options =
-            join::Options { patience: DEADLINE, unproven: true, ..join::Options::default() };
+        let options = join::Options { patience: DEADLINE, ..join::Options::default() };
         let node_name = name(node);
         let adding = join::add(&setup, &node_name, &options, |_| {});
         let joined = timeout(DEADLINE * 2, adding).await.expect("the join ends").unwrap();

@@ -11,6 +11,8 @@ use crate::stamp::NodeId;
 pub(crate) const CLOCK: &str = "HM001";
 /// The same where more commit times are forgotten than was known.
 pub(crate) const MEMORY: &str = "HM002";
+/// The same where what comes before it was not applied.
+pub(crate) const ORDER: &str = "HM003";
 
 /// The relation that tells this mode from the other.
 pub(in crate::install) const RELATION: &str = "memory";

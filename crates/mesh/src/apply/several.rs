@@ -13,9 +13,8 @@ use super::{Applied, Applier, Stopped};
 use crate::error::MeshError;
 use crate::group::Group;
 
-/// The most transactions of a flight: those behind one that has to be done again are sent again. One: with 64, random writes
-/// on members of several versions have left rows behind on one of them, and why is not known.
-const MOST: usize = 1;
+/// The most transactions of a flight: those behind one that has to be done again are sent again.
+const MOST: usize = 64;
 
 /// A transaction that is to be sent.
 struct Ready<'g> {
@@ -72,7 +71,8 @@ impl Applier {
         Ok((done, applied))
     }
 
-    /// How many of these may be sent without waiting for anything in between. One that truncates is done by itself.
+    /// How many of these may be sent without waiting for anything in between. One that truncates is done by itself: sent with
+    /// others, random writes have left a row behind that was older (why is not known).
     fn together(&self, rest: &[&Group]) -> usize {
         let Some(first) = rest.first().filter(|first| first.source != self.member.id) else {
             return 0;

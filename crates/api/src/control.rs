@@ -45,6 +45,8 @@ pub trait MeshControl: fmt::Debug + Send + Sync + 'static {
 pub enum Verb {
     /// Only looks, at what is in memory: anybody may, with `GET` as well.
     Look,
+    /// Only looks, at what may show rows: takes the token, with `GET` as well.
+    Read,
     /// Changes something, or makes servers work: takes the token.
     Change,
     /// As [`Verb::Change`], and goes on behind its answer, which says how to ask for the outcome.
@@ -151,7 +153,8 @@ async fn post(
     let name = request.uri().path().strip_prefix(PREFIX).and_then(target::decode);
     let name = name.ok_or_else(unknown)?;
     let verb = mesh.verb(&name).ok_or_else(unknown)?;
-    let looks = verb == Verb::Look && matches!(*request.method(), Method::GET | Method::HEAD);
+    let looks = matches!(verb, Verb::Look | Verb::Read)
+        && matches!(*request.method(), Method::GET | Method::HEAD);
     if *request.method() != Method::POST && !looks {
         let message = format!("{} cannot be used here; use POST", echo(request.method().as_str()));
         return Err(Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message));

@@ -157,7 +157,7 @@ fn the_token_and_the_logins_of_a_mesh_appear_nowhere() {
         clean(path, &told);
         no_process_shows_any(folder.path());
     }
-    let job = || get(&url, "/v2/mesh/job?id=1");
+    let job = || ask(token, "/v2/mesh/job", "{\"id\": 1}");
     let told = until("the mesh is made", job, |told| told.contains("\"done\""));
     clean("the job", &told);
     for path in ["/v2/mesh", "/metrics", "/v2/topology"] {

@@ -27,7 +27,8 @@ impl MeshControl for Mesh {
 
     fn verb(&self, name: &str) -> Option<Verb> {
         match name {
-            "status" | "job" => Some(Verb::Look),
+            "status" => Some(Verb::Look),
+            "job" => Some(Verb::Read),
             "pause" => Some(Verb::Change),
             "verify" => Some(Verb::Job),
             _ => None,
@@ -72,8 +73,21 @@ async fn where_the_mesh_stands_is_told_to_anybody() {
     assert_eq!(answer.status, 200);
     let told: Value = serde_json::from_str(&answer.body).unwrap();
     assert_eq!(told["targets"]["a"]["state"], "working");
-    let answer = request(server.address, "GET", "/v2/mesh/job?id=3").await;
+    let answer = request(server.address, "GET", "/v2/mesh/status").await;
     assert_eq!(answer.status, 200, "{answer:?}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn what_may_show_rows_is_told_to_who_has_the_token() {
+    let (server, _mesh) = staged(TOKEN).await;
+    for (token, status) in [("", 401), ("Authorization: Bearer s3cret-token\r\n", 200)] {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        let head = format!("GET /v2/mesh/job?id=3 HTTP/1.1\r\nHost: t\r\n{token}\r\n");
+        send(&mut stream, &head).await;
+        let answer = receive(&mut stream, false).await;
+        assert_eq!(answer.status, status, "{answer:?}");
+    }
     server.stop().await;
 }
 

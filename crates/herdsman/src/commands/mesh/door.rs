@@ -30,11 +30,11 @@ pub(super) struct Door {
 /// Every verb.
 const VERBS: [(&str, Verb); 13] = [
     ("status", Verb::Look),
-    ("job", Verb::Look),
+    ("job", Verb::Read),
     ("pause", Verb::Change),
     ("resume", Verb::Change),
     // Rows are told.
-    ("conflicts", Verb::Change),
+    ("conflicts", Verb::Read),
     ("plan", Verb::Job),
     ("up", Verb::Job),
     ("verify", Verb::Job),

@@ -61,6 +61,17 @@ impl<D: Dialect> Shared<D> {
         Ok(done)
     }
 
+    async fn checksums(&self) -> Result<Checksums, NodeError> {
+        // Not on the connection that applies, which has better to do.
+        let mut session = self.capturing().await.map_err(Failure::while_applying)?;
+        let found = checksum::all(&self.dialect, &mut session).await;
+        let ended = session.command("ROLLBACK").await;
+        if found.is_ok() && ended.is_ok() {
+            self.give_back(session);
+        }
+        found
+    }
+
     async fn capturing(&self) -> Result<D::Session, Failure> {
         if let Some(session) = self.idle().pop() {
             return Ok(session);
@@ -127,13 +138,13 @@ impl<D: Dialect> Node for SqlNode<D> {
     }
 
     async fn checksums(&self) -> Result<Checksums, NodeError> {
-        // Not on the connection that applies, which has better to do.
-        let mut session = self.shared.capturing().await.map_err(Failure::while_applying)?;
-        let found = checksum::all(&self.shared.dialect, &mut session).await;
-        let ended = session.command("ROLLBACK").await;
-        if found.is_ok() && ended.is_ok() {
-            self.shared.give_back(session);
+        match self.shared.checksums().await {
+            // As for a transaction that begins.
+            Err(NodeError::Environmental(_)) => {
+                self.shared.idle().clear();
+                self.shared.checksums().await
+            }
+            found => found,
         }
-        found
     }
 }

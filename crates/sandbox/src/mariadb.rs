@@ -98,6 +98,8 @@ impl MariaDb {
             "--auth-root-authentication-method=normal",
         ]);
         command.arg(option("--datadir=", &data));
+        // Whoever starts removes what it takes for temporary tables left behind, also those of another that is at work.
+        command.arg(option("--tmpdir=", &home));
         tool::run(NAME, "mariadb-install-db", command, DEADLINE).await?;
         account.write(&made.init_file(), &made.init_sql())?;
         made.start_again().await?;
@@ -164,6 +166,7 @@ impl MariaDb {
         command
             .arg("--no-defaults")
             .arg(option("--datadir=", &self.process.data))
+            .arg(option("--tmpdir=", &home))
             .arg(option("--socket=", &home.join("socket")))
             .arg(option("--pid-file=", &home.join("pid")))
             .arg(option("--init-file=", &self.init_file()))

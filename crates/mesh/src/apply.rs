@@ -1,6 +1,6 @@
 //! One session on a member that applies what the others wrote.
 //!
-//! Changes that meet just what their writers saw need no more than an INSERT, UPDATE or DELETE each, and how many did says
+//! Changes that meet just what their writers saw need no more than an UPDATE or DELETE each, and how many did says
 //! whether all did. What else there is of a group is applied table by table, each with one statement for its rows and one
 //! for its tombstones, all sent in one flight with BEGIN, progress and COMMIT around them. That transaction sees one
 //! snapshot (REPEATABLE READ):

@@ -1,7 +1,6 @@
 //! A transaction in two flights, for changes that meet just what their writers saw: nearly all do.
 //!
-//! New rows are inserted, changed ones take the place of just the version that was changed, and just what was deleted is
-//! deleted. The first flight tells how many of them did. Where all did, no conflict can be among them, and the second flight
+//! Changed rows take the place of just the version that was changed, and just what was deleted is deleted. The first flight tells how many of them did. Where all did, no conflict can be among them, and the second flight
 //! ends the transaction; those of a batch that did not are done again in the second flight, with all that belongs to it. That
 //! is cheaper than to look for conflicts first, and dearer where there are many: a table where it failed is done the other way
 //! for a while.
@@ -203,8 +202,10 @@ impl<'g> Flights<'g> {
                     self.first.push(wanted(Kind::Plain, false, changed));
                 }
             }
+            // Not with a plain INSERT: that waits for a local transaction which is deleting the key, and comes in behind its
+            // tombstone, which the snapshot does not show.
             if new.len() > 0 {
-                self.first.push(wanted(Kind::New, false, new));
+                self.second.push(wanted(Kind::Take, false, new));
             }
         }
     }

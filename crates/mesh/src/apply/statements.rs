@@ -32,8 +32,6 @@ pub(crate) enum Kind {
     Bury,
     /// The member's own rows and tombstones, come back to it: deletes (and records) what should not be there.
     Recheck,
-    /// New rows: puts them in, where nothing says that they are gone. A key that is there is an error.
-    New,
     /// Changed rows: puts them in the place of just what their writers replaced.
     Plain,
     /// Tombstones: deletes just what their writers deleted.
@@ -91,7 +89,6 @@ impl Kind {
     /// held and known to have seen it.
     pub(crate) const fn pairs(self) -> usize {
         match self {
-            Self::New => 1,
             Self::Bury => 3,
             _ => 2,
         }
@@ -100,9 +97,7 @@ impl Kind {
     /// What it does, for errors: completes "failed to …".
     pub(crate) const fn what(self) -> &'static str {
         match self {
-            Self::Take | Self::Put | Self::New | Self::Plain | Self::Fresh | Self::Upsert => {
-                "apply rows"
-            }
+            Self::Take | Self::Put | Self::Plain | Self::Fresh | Self::Upsert => "apply rows",
             Self::Bury | Self::Drop | Self::Keep => "apply deletions",
             Self::Forgotten => "look for forgotten commit times",
             Self::Recheck => "check its own rows",
@@ -147,7 +142,6 @@ impl<'a> Statements<'a> {
         match kind {
             Kind::Take => format!("WITH clash AS (\n{}\n)\n{}", self.clash(), self.put()),
             Kind::Put => self.put(),
-            Kind::New => self.new_rows(),
             Kind::Plain => self.plain(),
             Kind::Drop => self.drop_seen(),
             Kind::Keep => self.keep(Kind::Keep),

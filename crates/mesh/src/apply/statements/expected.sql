@@ -32,11 +32,6 @@ MERGE INTO "public"."it's ""odd""" AS t USING (SELECT v.* FROM (SELECT unnest($1
   AND (v.s, v.n) >= (coalesce((SELECT _herdsman_stamp FROM "herdsman"."truncates" WHERE rel = 'public."it''s ""odd"""'), (-9223372036854775808)::bigint), coalesce((SELECT _herdsman_node FROM "herdsman"."truncates" WHERE rel = 'public."it''s ""odd"""'), (-32768)::smallint))) AS v ON t."k" = v.c0 AND t."a b" = v.c1
 WHEN MATCHED AND (t._herdsman_stamp, t._herdsman_node) < (v.s, v.n) THEN UPDATE SET "k" = v.c0, "tags" = v.c2, _herdsman_stamp = v.s, _herdsman_node = v.n
 WHEN NOT MATCHED THEN INSERT ("k", "a b", "tags", "seq", _herdsman_stamp, _herdsman_node) OVERRIDING SYSTEM VALUE VALUES (v.c0, v.c1, v.c2, v.c3, v.s, v.n);
--- New
-INSERT INTO "public"."it's ""odd""" ("k", "a b", "tags", "seq", _herdsman_stamp, _herdsman_node) OVERRIDING SYSTEM VALUE
-SELECT v.c0, v.c1, v.c2, v.c3, v.s, v.n FROM (SELECT unnest($1)::numeric(10,2) AS c0, unnest($2)::character varying AS c1, unnest($3)::text[] AS c2, unnest($4)::bigint AS c3, unnest($5) AS s, unnest($6) AS n) AS v
-WHERE ((SELECT NOT EXISTS (SELECT FROM "herdsman_gone"."public.""it's """"odd""""""" WHERE _herdsman_stamp >= (SELECT min(s) FROM unnest($5) AS s))) OR NOT EXISTS (SELECT FROM "herdsman_gone"."public.""it's """"odd""""""" AS g WHERE g."k" = v.c0 AND g."a b" = v.c1 AND (g._herdsman_stamp, g._herdsman_node) > (v.s, v.n)))
-  AND (v.s, v.n) >= (coalesce((SELECT _herdsman_stamp FROM "herdsman"."truncates" WHERE rel = 'public."it''s ""odd"""'), (-9223372036854775808)::bigint), coalesce((SELECT _herdsman_node FROM "herdsman"."truncates" WHERE rel = 'public."it''s ""odd"""'), (-32768)::smallint));
 -- Plain
 UPDATE "public"."it's ""odd""" AS t SET "k" = v.c0, "tags" = v.c2, _herdsman_stamp = v.s, _herdsman_node = v.n FROM (SELECT unnest($1)::numeric(10,2) AS c0, unnest($2)::character varying AS c1, unnest($3)::text[] AS c2, unnest($4)::bigint AS c3, unnest($5) AS s, unnest($6) AS n, unnest($7) AS b, unnest($8) AS bn) AS v WHERE t."k" = v.c0 AND t."a b" = v.c1 AND t._herdsman_stamp = v.b AND t._herdsman_node = v.bn AND (t._herdsman_stamp, t._herdsman_node) < (v.s, v.n);
 -- Bury

@@ -30,24 +30,6 @@ WHEN NOT MATCHED THEN INSERT ({}) OVERRIDING SYSTEM VALUE VALUES ({})",
         )
     }
 
-    /// Rows that nobody here has written. Nothing more is asked of tombstones where none is as late as the first of them.
-    pub(super) fn new_rows(&self) -> String {
-        let kind = Kind::New;
-        let gone = self.gone();
-        format!(
-            "INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE\nSELECT {} FROM {}
-WHERE ((SELECT NOT {}) OR NOT EXISTS (SELECT FROM {gone} AS g WHERE {} AND (g.{STAMP}, g.{NODE}) > (v.s, v.n)))
-  AND (v.s, v.n) >= {}",
-            self.name(),
-            self.columns_list(),
-            self.values_list(),
-            self.source(kind, false),
-            self.gone_of_late(kind),
-            self.same_key(kind, "g"),
-            self.truncate(),
-        )
-    }
-
     /// Rows in the place of just what their writers replaced. Where all of them are, there is no conflict to record, and
     /// no tombstone or TRUNCATE that they would have to give way to: what they replace had not.
     pub(super) fn plain(&self) -> String {

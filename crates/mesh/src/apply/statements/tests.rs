@@ -54,7 +54,6 @@ fn the_statements_of_an_odd_table_are_these() {
     let kinds = [
         Kind::Take,
         Kind::Put,
-        Kind::New,
         Kind::Plain,
         Kind::Bury,
         Kind::Drop,

@@ -1,7 +1,7 @@
 //! Taking a node out: everything the mesh has added to it goes.
 
 use herdsman_node::NodeName;
-use herdsman_wal::{quote_identifier, quote_literal};
+use herdsman_wal::{SlotName, quote_identifier, quote_literal};
 
 use super::Step;
 use super::found::Found;
@@ -41,7 +41,7 @@ pub fn removal(mesh: &str, node: &NodeName, found: &Found, keep_columns: bool) -
     let prefix = format!("herdsman_{mesh}_to_");
     for slot in found.slots.iter().filter(|slot| slot.database_is_ours) {
         if slot.name.as_str().strip_prefix(&prefix).is_some_and(is_number) {
-            let sql = format!("SELECT pg_drop_replication_slot('{}')", slot.name);
+            let sql = drop_slot(&slot.name);
             steps.push(Step::singly(node, format!("drop the slot {}", slot.name), vec![sql]));
         }
     }
@@ -132,4 +132,23 @@ fn origins(mesh: &str) -> String {
 
 fn is_number(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// Drops a slot. Whoever still reads from it, as a process that has not noticed yet that the node left, is sent away first.
+fn drop_slot(name: &SlotName) -> String {
+    format!(
+        "DO $$
+BEGIN
+  FOR attempt IN 1..100 LOOP
+    BEGIN
+      PERFORM pg_drop_replication_slot('{name}');
+      RETURN;
+    EXCEPTION WHEN object_in_use THEN
+      PERFORM pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = '{name}';
+      PERFORM pg_sleep(0.05);
+    END;
+  END LOOP;
+  PERFORM pg_drop_replication_slot('{name}');
+END $$"
+    )
 }

@@ -175,7 +175,7 @@ impl Applier {
 }
 
 impl<'g> Flights<'g> {
-    /// `renewed`: rows of the table are replaced whole.
+    /// `renewed`: rows of the table are replaced whole, new ones as well: what is there of their keys may be another's.
     fn add(&mut self, group: &'g Group, batch: &'g TableBatch, renewed: bool) {
         let wanted =
             |kind, tombstones, versions| Wanted { group, batch, kind, tombstones, versions };
@@ -190,23 +190,22 @@ impl<'g> Flights<'g> {
                 self.second.push(wanted(Kind::Bury, true, unmade));
             }
         }
-        if let Some(rows) = batch.rows() {
-            let all = Versions::new(rows);
-            let (new, changed) = all.split(|row| rows.seen(row) == Stamp::NONE);
-            if changed.len() > 0 {
-                let kinds = if renewed { &[Kind::Clash, Kind::Clear, Kind::Put][..] } else { &[] };
-                for kind in kinds {
-                    self.second.push(wanted(*kind, false, changed.clone()));
-                }
-                if !renewed {
-                    self.first.push(wanted(Kind::Plain, false, changed));
-                }
+        let Some(rows) = batch.rows() else { return };
+        let all = Versions::new(rows);
+        if renewed {
+            for kind in [Kind::Clash, Kind::Clear, Kind::Put] {
+                self.second.push(wanted(kind, false, all.clone()));
             }
-            // Not with a plain INSERT: that waits for a local transaction which is deleting the key, and comes in behind its
-            // tombstone, which the snapshot does not show.
-            if new.len() > 0 {
-                self.second.push(wanted(Kind::Take, false, new));
-            }
+            return;
+        }
+        let (new, changed) = all.split(|row| rows.seen(row) == Stamp::NONE);
+        if changed.len() > 0 {
+            self.first.push(wanted(Kind::Plain, false, changed));
+        }
+        // Not with a plain INSERT: that waits for a local transaction which is deleting the key, and comes in behind its
+        // tombstone, which the snapshot does not show.
+        if new.len() > 0 {
+            self.second.push(wanted(Kind::Take, false, new));
         }
     }
 }

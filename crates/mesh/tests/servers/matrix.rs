@@ -40,7 +40,7 @@ pub(crate) async fn all(mesh: &Mesh, names: &[&'static str]) -> Vec<&'static str
     failed
 }
 
-pub(crate) const NAMES: [&str; 32] = [
+pub(crate) const NAMES: [&str; 33] = [
     "a",
     "a2",
     "b",
@@ -52,6 +52,7 @@ pub(crate) const NAMES: [&str; 32] = [
     "d3",
     "d4",
     "e",
+    "e2",
     "g",
     "g2",
     "g3",
@@ -88,6 +89,9 @@ async fn run(case: &Case<'_>) {
         "d3" => deletes::deleted_here_and_replaced_there(case).await,
         "d4" => deletes::replaced_here_and_deleted_there_later(case).await,
         "e" => keys::the_same_key_inserted_twice(case).await,
+        "e2" => {
+            keys::of_rows_with_one_key_one_is_taken_with_the_number_it_was_given(case).await;
+        }
         "g" => deletes::a_later_insert_survives_a_truncate(case).await,
         "g2" => deletes::an_update_survives_a_truncate_and_a_new_row(case).await,
         "g3" => deletes::a_later_truncate_removes_what_it_did_not_know(case).await,

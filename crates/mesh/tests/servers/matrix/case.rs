@@ -15,7 +15,8 @@ pub(super) struct Case<'m> {
     pub(super) c: String,
 }
 
-/// A table for each case; `j` has children, too, and those with an `f` a second unique constraint.
+/// A table for each case; `j` has children, too, those with an `f` a second unique constraint, and `e2` a column that cannot be
+/// updated.
 pub(crate) fn tables(names: &[&str]) -> String {
     let mut text = String::new();
     for name in names {
@@ -28,7 +29,10 @@ pub(crate) fn tables(names: &[&str]) -> String {
         text.push_str(&format!("ALTER TABLE case_{name} ADD UNIQUE (col1);"));
     }
     if names.contains(&"j") {
-        text += "CREATE TABLE child_j (id int PRIMARY KEY, parent int REFERENCES case_j)";
+        text += "CREATE TABLE child_j (id int PRIMARY KEY, parent int REFERENCES case_j);";
+    }
+    if names.contains(&"e2") {
+        text += "ALTER TABLE case_e2 ADD numbered bigint GENERATED ALWAYS AS IDENTITY";
     }
     text
 }

@@ -13,6 +13,22 @@ pub(super) async fn the_same_key_inserted_twice(case: &Case<'_>) {
     case.recorded(&[&case.a, &case.b, &case.c], "insert_insert", Some("B"), Some("A")).await;
 }
 
+/// e2
+pub(super) async fn of_rows_with_one_key_one_is_taken_with_the_number_it_was_given(
+    case: &Case<'_>,
+) {
+    case.begin("(8, 'counts', ''), (9, 'goes', '')").await;
+    case.apart();
+    case.on(&case.a, "INSERT INTO {t} VALUES (1, 'A', '')").await;
+    // Something that meets just what its writer saw comes along.
+    case.on(&case.b, "DELETE FROM {t} WHERE id = 9; INSERT INTO {t} VALUES (1, 'B', '')").await;
+    case.ends_as(&["1|B|", "8|counts|"]).await;
+    // The numbers that B gives begin here.
+    let given = format!("concat_ws('|', id, numbered >= {})", 1_i64 << 31);
+    case.holds(&case.table(), &given, &["1|t", "8|f"]).await;
+    case.recorded(&[&case.a, &case.b], "insert_insert", Some("B"), Some("A")).await;
+}
+
 /// j
 pub(super) async fn a_child_whose_parent_goes_elsewhere_stays(case: &Case<'_>) {
     case.begin("(1, 'parent', '')").await;

@@ -160,6 +160,20 @@ fn status_and_primary_tell_the_truth_through_kill_promotion_and_return() {
     until_primary(&folder, &["--direct"], 0, "n2\n");
     let direct = folder.herdsman(&["status", "--direct"]);
     assert!(direct.stdout.starts_with("primary is n2 on timeline 2: "), "{}", direct.stdout);
+
+    // What a Herdsman that runs remembers and writes is not for a look of somebody else's to touch.
+    let memory = folder.path().join("state.json");
+    let config = std::fs::read_to_string(folder.path().join("herdsman.yml")).unwrap();
+    let own = format!("  state_file: {}\navailability: {{heartbeat: always}}\n", memory.display());
+    let remembering = folder.file("remembering.yml", &(config + &own));
+    until_primary(&folder, &["--direct", "-c", &remembering], 0, "n2\n");
+    assert!(!memory.exists());
+    let beats =
+        "select count(*) from pg_class where relname like 'herdsman%' or relname = 'heartbeat'";
+    assert_eq!(cluster.sql("n2", beats), "0");
+    std::fs::write(&memory, "no state").unwrap();
+    let refused = folder.herdsman(&["status", "--direct", "-c", &remembering]);
+    assert!(refused.stderr.contains("not a Herdsman state file"), "{}", refused.stderr);
 }
 
 struct Certificate {

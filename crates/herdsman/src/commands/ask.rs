@@ -1,12 +1,14 @@
 //! Where `status` and `primary` get a topology from: a running Herdsman, or a look of their own.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
 use herdsman_api::Groups;
 use herdsman_node::{NodeName, Role, Trust};
-use herdsman_watch::{Topology, Verdict, Watch, Watcher, Why};
+use herdsman_watch::{HeartbeatSchedule, Topology, Verdict, Watch, Watcher, Why};
 use serde::{Deserialize, Serialize};
+use tempfile::TempDir;
 
 use crate::cli::{AskArgs, Global};
 use crate::client::{Endpoint, trust};
@@ -15,6 +17,9 @@ use crate::exit::{Exit, Failed};
 
 /// Everything that can be asked.
 const PATH: &str = "/v2/topology";
+
+/// The copy of the state file.
+const MEMORY: &str = "state.json";
 
 /// How often a topology that has not settled is looked at again.
 const GLANCE: Duration = Duration::from_millis(20);
@@ -41,6 +46,8 @@ pub(super) struct Direct {
     groups: Groups,
     /// The longest that settling can take.
     bound: Duration,
+    /// Where it remembers what it concludes, as long as it looks.
+    _memory: Option<TempDir>,
 }
 
 /// Whom the arguments mean; where they name nobody, whom the configuration describes.
@@ -99,11 +106,17 @@ impl Direct {
         Self::with(&Config::load(global.config.as_deref(), Depth::Full)?)
     }
 
-    /// Starts looking at the nodes of a configuration that was read already.
+    /// Starts looking at the nodes of a configuration that was read already. It writes nothing: no heartbeat, and what it
+    /// remembers goes into a copy, since the state file belongs to the Herdsman that runs.
     pub(super) fn with(config: &Config) -> Result<Self, Failed> {
-        let watcher = Watcher::start(config.setup()).map_err(|error| Exit::Config.with(error))?;
+        let mut setup = config.setup();
+        setup.availability.heartbeat = HeartbeatSchedule::Never;
+        let memory = setup.watch.state_file.as_ref().map(|file| copied(file)).transpose()?;
+        setup.watch.state_file = memory.as_ref().map(|folder| folder.path().join(MEMORY));
+        let watcher = Watcher::start(setup).map_err(|error| Exit::Config.with(error))?;
         let bound = config.watch.lease() * 2 + config.watch.suspect_grace;
-        Ok(Self { watch: watcher.watch(), watcher, groups: config.groups.clone(), bound })
+        let groups = config.groups.clone();
+        Ok(Self { watch: watcher.watch(), watcher, groups, bound, _memory: memory })
     }
 
     /// What is seen once it has settled, or when it had long enough to.
@@ -128,6 +141,21 @@ impl Direct {
     pub(super) async fn stop(self) {
         self.watcher.stop().await;
     }
+}
+
+/// A folder with a copy of the state file, if there is one yet.
+fn copied(file: &Path) -> Result<TempDir, Failed> {
+    let copying = || {
+        let folder = tempfile::tempdir()?;
+        match std::fs::copy(file, folder.path().join(MEMORY)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+            Ok(_) | Err(_) => Ok(folder),
+        }
+    };
+    copying().map_err(|error: std::io::Error| {
+        let file = file.display();
+        Exit::Config.with(format!("cannot look at a copy of `{file}` (watch.state_file): {error}"))
+    })
 }
 
 /// Whether waiting longer would tell no more: every node has spoken or failed, and there is a verdict that does not

@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use herdsman_mesh::install::{self, Options};
 use herdsman_node::{Conninfo, NodeName};
-use herdsman_watch::HeartbeatSchedule;
 use tokio::task::JoinSet;
 
 use super::evidence::{Evidence, MeshSeen, Seen, Unreached};
@@ -43,19 +42,10 @@ pub(super) async fn gather(config: &Config) -> Evidence {
     Evidence { nodes, topology, stream, mesh, logins, auth_query, open_files }
 }
 
-/// What a watcher that runs for a moment concludes. It writes nothing: no heartbeat, and what it remembers goes into a
-/// copy, since the file belongs to the Herdsman that runs.
+/// What a watcher that runs for a moment concludes.
 async fn told(config: &Config) -> Option<Told> {
-    let mut config = config.clone();
-    config.availability.heartbeat = HeartbeatSchedule::Never;
-    let folder = tempfile::tempdir().ok();
-    config.watch.state_file = config.watch.state_file.as_ref().and_then(|file| {
-        let copy = folder.as_ref()?.path().join("state");
-        std::fs::copy(file, &copy).ok()?;
-        Some(copy)
-    });
     // Where it cannot be started, the node whose settings are to blame says so itself.
-    let direct = Direct::with(&config).ok()?;
+    let direct = Direct::with(config).ok()?;
     let told = direct.settled().await;
     direct.stop().await;
     Some(told)

@@ -153,6 +153,9 @@ pub(crate) struct CheckArgs {
     /// Also connect to every node once and say what it is
     #[arg(long)]
     pub(crate) connect: bool,
+    /// Print the JSON Schema of the configuration, for editors, and check nothing
+    #[arg(long, conflicts_with_all = ["connect", "file"])]
+    pub(crate) schema: bool,
 }
 
 /// `herdsman doctor`.
@@ -304,6 +307,7 @@ Examples:
   herdsman check
   herdsman check new.yml && mv new.yml /etc/herdsman/herdsman.yml
   herdsman check --connect                     can every node be reached, and is the role enough?
+  herdsman check --schema >herdsman.schema.json     what editors need to complete and check the file
 
 Exit codes: 0 good, 1 a node could not be reached (--connect), 78 the configuration is wrong.";
 

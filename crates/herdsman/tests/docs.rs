@@ -75,17 +75,25 @@ fn every_command_shown_prints_what_is_shown() {
     assert!(failures.is_empty(), "\n{}", failures.join("\n"));
 }
 
-#[test]
-fn every_configuration_shown_is_good() {
-    let mut failures = Vec::new();
+/// Every whole configuration shown, with its place.
+pub fn configurations() -> Vec<(String, String)> {
+    let mut all = Vec::new();
     for page in pages() {
         for block in page.blocks.iter().filter(|block| block.language == "yaml") {
-            let has_hosts = block.lines.iter().any(|line| line.starts_with("hosts:"));
-            if has_hosts && let Err(problem) = check(&block.lines.join("\n")) {
-                failures.push(format!("{}:{}: {problem}", page.name, block.line));
+            if block.lines.iter().any(|line| line.starts_with("hosts:")) {
+                all.push((format!("{}:{}", page.name, block.line), block.lines.join("\n")));
             }
         }
     }
+    all
+}
+
+#[test]
+fn every_configuration_shown_is_good() {
+    let problem = |(place, text): (String, String)| {
+        check(&text).err().map(|problem| format!("{place}: {problem}"))
+    };
+    let failures: Vec<String> = configurations().into_iter().filter_map(problem).collect();
     assert!(failures.is_empty(), "\n{}", failures.join("\n"));
 }
 

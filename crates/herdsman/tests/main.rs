@@ -23,6 +23,7 @@ mod mesh;
 mod notify;
 mod program;
 mod redaction;
+mod reference;
 mod running;
 mod sandbox_cli;
 mod secrets;

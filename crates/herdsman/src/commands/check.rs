@@ -18,11 +18,18 @@ const QUESTION: &str = "SELECT pg_catalog.pg_is_in_recovery(), \
     pg_catalog.current_setting('server_version'), \
     pg_catalog.pg_has_role(current_user, 'pg_monitor', 'USAGE')";
 
+/// What editors are told; a test makes it from the types that read the sections.
+const SCHEMA: &str = include_str!("../config/schema.json");
+
 /// Nodes tried at the same time.
 const AT_ONCE: usize = 32;
 
 /// Validates the configuration, prints what it means, and with `--connect` tries each node.
 pub(crate) async fn run(args: &CheckArgs, file: Option<&Path>) -> Result<Exit, Failed> {
+    if args.schema {
+        output::line(SCHEMA.trim_end());
+        return Ok(Exit::Success);
+    }
     let config = Config::load(file, Depth::Full)?;
     output::line(&summary(&config));
     if !args.connect {

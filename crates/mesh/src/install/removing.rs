@@ -123,10 +123,35 @@ pub(super) fn table(
     sql
 }
 
+/// Drops the origins. Whoever still applies there, as a process that has just come back to a node that had left, is sent away
+/// first.
 fn origins(mesh: &str) -> String {
     let pattern = quote_literal(&format!("^herdsman_{mesh}_[0-9]+(_copy)?$"));
+    let lease = names::own("lease");
     format!(
-        "SELECT pg_replication_origin_drop(roname) FROM pg_replication_origin WHERE roname ~ {pattern}"
+        "DO $$
+DECLARE
+  origin text;
+BEGIN
+  FOR origin IN SELECT roname FROM pg_replication_origin WHERE roname ~ {pattern} LOOP
+    FOR attempt IN 1..100 LOOP
+      BEGIN
+        PERFORM pg_replication_origin_drop(origin);
+        EXIT;
+      EXCEPTION WHEN object_in_use THEN
+        IF attempt = 100 THEN
+          RAISE;
+        END IF;
+        IF to_regclass({}) IS NOT NULL THEN
+          PERFORM pg_stat_clear_snapshot();
+          PERFORM pg_terminate_backend(a.pid) FROM pg_stat_activity AS a JOIN {lease} AS l ON l.pid = a.pid WHERE a.usename = current_user;
+        END IF;
+        PERFORM pg_sleep(0.05);
+      END;
+    END LOOP;
+  END LOOP;
+END $$",
+        quote_literal(&lease)
     )
 }
 

@@ -329,8 +329,9 @@ async fn a_large_transaction_alone() {
         begun.elapsed(),
         grown >> 20
     ));
-    // Three links read 128 MB of rows each; one of them whole would be as much before anything is made of it.
-    assert!(grown < 128 << 20, "{} MiB more", grown >> 20);
+    // Three links read 128 MB of rows each. What they have under way takes 80 to 135 MB together, more where the machine is
+    // busy; with one of them whole it would be as much again.
+    assert!(grown < 192 << 20, "{} MiB more", grown >> 20);
 }
 
 /// Bytes of memory this process holds.

@@ -280,6 +280,24 @@ pub(crate) async fn given_up(mesh: Mesh) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn whoever_still_applies_when_the_mesh_is_taken_off_is_waited_for() {
+    let Some(majors) = three_of(18).or_else(|| three_of(15)) else { return };
+    let mesh = Mesh::prepared(majors.into_iter().take(2).collect(), TABLES, |_| {}).await;
+    let late = mesh.root("n1").await;
+    let marks = "SELECT pg_replication_origin_session_setup(roname) FROM pg_replication_origin WHERE roname ~ '^herdsman_' LIMIT 1";
+    late.batch_execute(marks).await.unwrap();
+    tokio::spawn(async move {
+        sleep(Duration::from_secs(1)).await;
+        drop(late);
+    });
+    let setup = Arc::new(mesh.setup.clone());
+    assert_eq!(leave::down(&setup, None, false, |_| {}).await.unwrap().len(), 2);
+    for node in ["n1", "n2"] {
+        assert_eq!(mesh.ask(node, TRACES).await.as_deref(), Some("0 0 0 0 0 0"), "{node}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_only_one_had_received_from_a_lost_member_is_spread_on_15() {
     if let Some(majors) = three_of(15) {
         given_up(Mesh::start(majors, TABLES).await).await;

@@ -7,6 +7,7 @@
     reason = "tests may panic"
 )]
 
+mod access;
 mod asking;
 mod book;
 mod cluster;

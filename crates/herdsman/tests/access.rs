@@ -70,7 +70,7 @@ fn tokens_come_from_every_place_and_a_reload_takes_renewed_ones() {
 fn mistakes_about_who_may_are_told_with_their_place() {
     let folder = Folder::new();
     for (api, expected) in [
-        ("tokens: [{name: a, scope: write, token: 12345678}]", "`read` or `operate`"),
+        ("tokens: [{name: a, scope: write, token: 12345678}]", "expected read or operate"),
         ("tokens: [{name: a, scope: read}]", "`api.tokens.1` has no token"),
         (
             "tokens: [{name: a, scope: read, token: short}]",

@@ -37,7 +37,7 @@ pub struct ApiConfig {
     pub agent_port: Option<u16>,
     /// Tokens, and what each may be used for. Default none. The one of `mesh.control` is one more, which may operate.
     pub tokens: Vec<TokenConfig>,
-    /// Clients' certificates, and what each may be used for. Default none. Take [`Ssl::client_ca`](crate::Ssl::client_ca).
+    /// Clients' certificates, and what each may be used for; they take `ssl.client_ca`. Default none.
     pub certificates: Vec<CertificateConfig>,
     /// The certificate that the commands of this program show when they ask it. Default none.
     pub client: Option<ClientConfig>,

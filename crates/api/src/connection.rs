@@ -259,6 +259,8 @@ struct Door<'a> {
 impl Door<'_> {
     fn respond(&self, request: &Request<Incoming>) -> Answer {
         let Self { state, live, mesh, metrics, events: _, about, certificate: _, peer: _ } = *self;
+        let span = control::span(request.method(), request.uri().path());
+        let _inside = span.enter();
         let began = Instant::now();
         let topology = state.watch.topology();
         let view = View {
@@ -297,6 +299,7 @@ impl Door<'_> {
             duration = ?began.elapsed(),
             "answered"
         );
+        span.record(control::STATUS, reply.status.as_u16());
         let response = reply.into_response(head);
         match feed {
             Some(feed) => Answer::Live(response, feed),

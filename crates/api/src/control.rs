@@ -15,6 +15,8 @@ use hyper::body::Incoming;
 use hyper::header::{ALLOW, HeaderValue, WWW_AUTHENTICATE};
 use hyper::{Method, Request, Response, StatusCode};
 use serde_json::{Map, Value, json};
+use tracing::field::Empty;
+use tracing::{Instrument as _, Span};
 
 use crate::access::{Denied, Guest, Names};
 use crate::live::Body;
@@ -99,6 +101,21 @@ pub(crate) fn is_meant(path: &str) -> bool {
     path == RPC || path.starts_with(PREFIX)
 }
 
+/// Where a span says how a request was answered.
+pub(crate) const STATUS: &str = "http.response.status_code";
+
+/// A request as those who collect spans see it: its path, and nothing that was sent with it.
+pub(crate) fn span(method: &Method, path: &str) -> Span {
+    tracing::debug_span!(
+        target: "otel",
+        "api request",
+        otel.kind = "server",
+        http.request.method = method.as_str(),
+        url.path = echo(path),
+        http.response.status_code = Empty,
+    )
+}
+
 /// Answers a request for one of the paths here. `certificate` is what the client has shown.
 pub(crate) async fn answer(
     request: Request<Incoming>,
@@ -110,12 +127,17 @@ pub(crate) async fn answer(
     let bodies = state.config.bodies;
     let path = request.uri().path().to_owned();
     let guest = Guest::of(request.headers(), certificate.as_deref(), &state.config, mesh.token());
-    let outcome = if path == RPC {
-        Box::pin(remote_call(request, bodies, &*mesh, &guest)).await
-    } else {
-        Box::pin(post(request, bodies, &*mesh, &guest)).await
+    let span = span(request.method(), &path);
+    let outcome = async {
+        if path == RPC {
+            Box::pin(remote_call(request, bodies, &*mesh, &guest)).await
+        } else {
+            Box::pin(post(request, bodies, &*mesh, &guest)).await
+        }
     };
+    let outcome = outcome.instrument(span.clone()).await;
     let response = outcome.unwrap_or_else(|problem| problem.response(bodies));
+    span.record(STATUS, response.status().as_u16());
     if matches!(response.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
         let who = guest.shown();
         tracing::info!(path, %peer, who, status = response.status().as_u16(), "refused a request");

@@ -142,6 +142,15 @@ impl Endpoint {
         self.ask(request.map_err(|error| error.to_string())).await
     }
 
+    /// Sends a request that somebody else has made, for a path below this address.
+    ///
+    /// # Errors
+    /// [`AskError`] when there is no HTTP answer within five seconds.
+    #[cfg(feature = "otel")]
+    pub(crate) async fn send(&self, request: Request<Full<Bytes>>) -> Result<Answer, AskError> {
+        self.ask(Ok(request)).await
+    }
+
     async fn ask(&self, request: Result<Request<Full<Bytes>>, String>) -> Result<Answer, AskError> {
         let asking = async { self.connected(request?).await };
         let asked = tokio::time::timeout(TIMEOUT, Box::pin(asking)).await;

@@ -142,6 +142,9 @@ fn commands_show_a_certificate_where_the_api_takes_nobody_without() {
         let ended = primary(&[args, &shows].concat());
         assert_eq!(ended.code, Some(4), "{args:?}: {}", ended.stderr);
     }
+    let off = folder.file("off.yml", &text.replace("client_auth: required", "client_auth: off"));
+    let ended = folder.herdsman(&["check", &off]);
+    assert_eq!(ended.code, Some(0), "{}{}", ended.stdout, ended.stderr);
     // Or the configuration names it.
     let own = folder
         .file("own.yml", &format!("{text}api: {{client: {{cert: ops.pem, key: ops.key}}}}\n"));

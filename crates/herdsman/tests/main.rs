@@ -22,6 +22,8 @@ mod help;
 mod live;
 mod mesh;
 mod notify;
+#[cfg(feature = "otel")]
+mod otel;
 mod program;
 mod redaction;
 mod reference;

@@ -88,7 +88,7 @@ fn mistakes_about_who_may_are_told_with_their_place() {
         ),
         ("tokens: [{name: a, scope: read, token_command: /no/such}]", "cannot be started"),
         ("certificates: [{name: ops, scope: read}]", "expected `ssl.client_ca`"),
-        ("client: {cert: a.pem}", "missing"),
+        ("client: {cert: a.pem}", "has no `key`"),
     ] {
         let config = folder.file("herdsman.yml", &format!("{}api:\n  {api}\n", hosts()));
         let ended = folder.herdsman(&["check", &config]);

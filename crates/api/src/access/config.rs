@@ -9,8 +9,9 @@ use serde::Deserialize;
 use super::Scope;
 use crate::ApiConfig;
 
-/// A token that opens the API: an entry of `api.tokens`. Of the keys about the token only `token` counts;
-/// [`ApiConfig::read`] puts there what the others lead to.
+/// A token that opens the API: an entry of `api.tokens`.
+///
+/// Of the keys about the token only `token` counts; [`ApiConfig::read`] puts there what the others lead to.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TokenConfig {

@@ -46,7 +46,7 @@ impl Relay {
             parent: &self.span,
             "gateway route",
             herdsman.want = ?need.want,
-            herdsman.target = need.target.map(|target| tracing::field::debug(target)),
+            herdsman.target = need.target.map(tracing::field::debug),
             herdsman.pinned = pinned,
             herdsman.node = Empty,
             herdsman.writer = Empty,

@@ -1,8 +1,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use herdsman_config::Reading;
 use herdsman_node::{NodeName, units};
 use serde::{Deserialize, Deserializer};
+
+use crate::{CertificateConfig, ClientConfig, TokenConfig};
 
 /// How the API answers and what it bears: the `api:` section.
 ///
@@ -32,6 +35,12 @@ pub struct ApiConfig {
     pub node_ports: BTreeMap<NodeName, u16>,
     /// The port of HAProxy's agent check. Default none. Takes a restart to change.
     pub agent_port: Option<u16>,
+    /// Tokens, and what each may be used for. Default none. The one of `mesh.control` is one more, which may operate.
+    pub tokens: Vec<TokenConfig>,
+    /// Clients' certificates, and what each may be used for; they take `ssl.client_ca`. Default none.
+    pub certificates: Vec<CertificateConfig>,
+    /// The certificate that the commands of this program show when they ask it. Default none.
+    pub client: Option<ClientConfig>,
 }
 
 /// What answers look like.
@@ -58,7 +67,27 @@ impl Default for ApiConfig {
             request_timeout: DEFAULT_REQUEST_TIMEOUT,
             node_ports: BTreeMap::new(),
             agent_port: None,
+            tokens: Vec::new(),
+            certificates: Vec::new(),
+            client: None,
         }
+    }
+}
+
+impl ApiConfig {
+    /// Takes the section `api` out of a file and looks up its tokens; what is wrong is noted in `reading`.
+    pub fn read(reading: &mut Reading<'_>) -> Self {
+        let mut config = reading.section::<Self>("api").unwrap_or_default();
+        for node in config.node_ports.keys() {
+            reading.expect_host(&["api", "node_ports", node.as_str()], node.as_str());
+        }
+        config.resolve_access(reading);
+        config
+    }
+
+    /// Whether anybody is named who may see or do more than others.
+    pub(crate) fn names_anybody(&self) -> bool {
+        !self.tokens.is_empty() || !self.certificates.is_empty()
     }
 }
 

@@ -19,13 +19,17 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
+use crate::access::{Guest, Names};
 use crate::events::Events;
 use crate::live::{Body, LiveRefusal, LiveRequest};
 use crate::problem::Problem;
 use crate::reply::Follow;
 use crate::state::View;
 use crate::target::Query;
-use crate::{ApiState, LiveFeed, LiveStream, MeshControl, Metrics, TlsIdentity, control, router};
+use crate::{
+    ApiState, LiveFeed, LiveStream, MeshControl, Metrics, TlsIdentity, control, router, routes,
+    target,
+};
 
 /// What every connection reads.
 #[derive(Clone, Debug)]
@@ -44,6 +48,13 @@ pub(crate) struct Shared {
 pub(crate) struct LastUse {
     began: Instant,
     millis: AtomicU64,
+}
+
+/// Who is at the other end.
+struct Client {
+    peer: SocketAddr,
+    /// The names in the certificate it has shown.
+    certificate: Option<Arc<Names>>,
 }
 
 /// What a request is answered with.
@@ -80,7 +91,8 @@ pub(crate) async fn serve(
     let _best_effort = stream.set_nodelay(true);
     let tls = shared.tls.as_ref().map(|tls| tls.borrow().clone());
     let Some(tls) = tls else {
-        return Box::pin(http(stream, false, peer, about, shared)).await;
+        let client = Client { peer, certificate: None };
+        return Box::pin(http(stream, false, client, about, shared)).await;
     };
     let limit = shared.state.borrow().config.request_timeout;
     let stop = shared.stop.clone();
@@ -91,8 +103,11 @@ pub(crate) async fn serve(
     };
     match shaken {
         Ok(Ok(Some(stream))) => {
-            let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-            Box::pin(http(stream, h2, peer, about, shared)).await;
+            let tls = stream.get_ref().1;
+            let h2 = tls.alpn_protocol() == Some(b"h2");
+            let certificate = tls.peer_certificates().and_then(<[_]>::first);
+            let certificate = certificate.map(|shown| Arc::new(Names::of(shown)));
+            Box::pin(http(stream, h2, Client { peer, certificate }, about, shared)).await;
         }
         Ok(Ok(None)) => tracing::debug!(%peer, "plain HTTP came to the TLS port"),
         Ok(Err(error)) => tracing::debug!(%peer, %error, "TLS handshake failed"),
@@ -120,15 +135,11 @@ async fn handshake(
     TlsAcceptor::from(tls.config).accept(stream).await.map(Some)
 }
 
-async fn http<S>(
-    stream: S,
-    h2: bool,
-    peer: SocketAddr,
-    about: Option<Arc<NodeName>>,
-    shared: Shared,
-) where
+async fn http<S>(stream: S, h2: bool, client: Client, about: Option<Arc<NodeName>>, shared: Shared)
+where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let Client { peer, certificate } = client;
     let Shared { state, tls: _, live, mesh, metrics, events, stop } = shared;
     let last_use = Arc::new(LastUse { began: Instant::now(), millis: AtomicU64::new(0) });
     let limit = || state.borrow().config.request_timeout;
@@ -143,7 +154,8 @@ async fn http<S>(
             let metrics = metrics.borrow().clone();
             let response = match mesh {
                 Some(mesh) if control::is_meant(request.uri().path()) => {
-                    Err(Box::pin(control::answer(request, state.config.bodies, mesh)))
+                    let certificate = certificate.clone();
+                    Err(Box::pin(control::answer(request, state, mesh, certificate, peer)))
                 }
                 mesh => {
                     let door = Door {
@@ -153,6 +165,8 @@ async fn http<S>(
                         metrics: metrics.as_deref(),
                         events: &events,
                         about: about.as_deref(),
+                        certificate: certificate.as_deref(),
+                        peer,
                     };
                     Ok(match door.respond(&request) {
                         Answer::Whole(response) => response,
@@ -237,11 +251,16 @@ struct Door<'a> {
     events: &'a Events,
     /// The node whose port it is.
     about: Option<&'a NodeName>,
+    /// The names in the client's certificate.
+    certificate: Option<&'a Names>,
+    peer: SocketAddr,
 }
 
 impl Door<'_> {
     fn respond(&self, request: &Request<Incoming>) -> Answer {
-        let Self { state, live, mesh, metrics, events: _, about } = *self;
+        let Self { state, live, mesh, metrics, events: _, about, certificate: _, peer: _ } = *self;
+        let span = control::span(request.method(), request.uri().path());
+        let _inside = span.enter();
         let began = Instant::now();
         let topology = state.watch.topology();
         let view = View {
@@ -258,6 +277,8 @@ impl Door<'_> {
         let head = *request.method() == Method::HEAD || *request.method() == Method::OPTIONS;
         let mut reply = if control::is_meant(request.uri().path()) {
             Problem::NoMesh.reply(&view)
+        } else if let Err(problem) = self.admit(request) {
+            problem.reply(&view)
         } else {
             router::answer(request.method(), request.uri(), &view)
         };
@@ -278,11 +299,30 @@ impl Door<'_> {
             duration = ?began.elapsed(),
             "answered"
         );
+        span.record(control::STATUS, reply.status.as_u16());
         let response = reply.into_response(head);
         match feed {
             Some(feed) => Answer::Live(response, feed),
             None => Answer::Whole(response),
         }
+    }
+
+    /// Lets in who shows what the path takes.
+    fn admit(&self, request: &Request<Incoming>) -> Result<(), Problem> {
+        let Self { state, mesh, certificate, peer, .. } = *self;
+        // A path that cannot be read is refused for that.
+        let path = target::decode(request.uri().path()).unwrap_or_default();
+        let segments: Vec<&str> = path.strip_prefix('/').unwrap_or(&path).split('/').collect();
+        let takes = routes::takes(&segments);
+        let Some(scope) = takes.and_then(|takes| takes.scope(state.config.names_anybody())) else {
+            return Ok(());
+        };
+        let token = mesh.and_then(MeshControl::token);
+        let guest = Guest::of(request.headers(), certificate, &state.config, token);
+        guest.require(scope).map(|_| ()).map_err(|denied| {
+            tracing::info!(path, %peer, who = guest.shown(), status = denied.status().as_u16(), "refused a request");
+            Problem::Denied(denied)
+        })
     }
 
     /// Begins to follow something.

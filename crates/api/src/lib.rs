@@ -3,11 +3,11 @@
 //! Every answer comes from memory, from the [`Topology`](herdsman_watch::Topology) the watcher published last: no request
 //! reaches a database, waits for one, or costs it anything. This crate decides nothing about the cluster. Two are
 //! different: `/v2/stream` lasts, and passes on what a [`LiveStream`] yields; `POST /v2/mesh/…` and `/rpc` have a
-//! [`MeshControl`] do something, for whoever shows its token.
+//! [`MeshControl`] do something, for whoever shows a token or a certificate of the [`Scope`] it takes.
 //!
 //! # Routes
 //!
-//! All but the last two answer to `GET` and `HEAD`, health checks to `OPTIONS` as well.
+//! All of them are in [`ROUTES`], with what each takes. All but the last two answer to `GET` and `HEAD`, health checks to `OPTIONS` as well.
 //!
 //! | path | status |
 //! |---|---|
@@ -19,9 +19,9 @@
 //! | `/cluster`, `/metrics` | 200 |
 //! | `/v2/topology` | 200 |
 //! | `/v2/events` | 200; 503 too many follow it |
-//! | `/v2/stream[?table=S.T]` | 200; 400 no pattern; 404 no stream; 503 too many follow it |
+//! | `/v2/stream[?table=S.T]` | 200; 400 no pattern; 401 and 403 no scope; 404 no stream; 503 too many follow it |
 //! | `/v2/mesh` | 200; 404 no mesh |
-//! | `POST /v2/mesh/{verb}` | 200, 202 a job; 400, 401 and 403 no token, 404, 409 busy, 413, 500 |
+//! | `POST /v2/mesh/{verb}` | 200, 202 a job; 400, 401 and 403 no scope, 404, 409 busy, 413, 500 |
 //! | `POST /rpc` | 200, 204; 400 no JSON-RPC; 401, 403, 404 no mesh, 413 |
 //!
 //! - The group `all` is every node and cannot be redefined. A group never hides a second primary: while two nodes
@@ -40,6 +40,7 @@
 //!
 //! What the bodies look like is chosen by [`Bodies`].
 
+mod access;
 mod agent;
 mod config;
 mod connection;
@@ -52,6 +53,7 @@ mod metrics;
 mod problem;
 mod reply;
 mod router;
+mod routes;
 mod server;
 mod ssl;
 mod state;
@@ -59,12 +61,14 @@ mod target;
 mod v1;
 mod v2;
 
+pub use access::{CertificateConfig, ClientConfig, Scope, TokenConfig};
 pub use config::{ApiConfig, Bodies};
 pub use control::{ControlAnswer, ControlRefusal, MeshControl, Verb};
 pub use events::Event;
 pub use listen::{BindError, Listen};
 pub use live::{LiveFeed, LiveRefusal, LiveRequest, LiveStream};
 pub use metrics::Metrics;
+pub use routes::{ROUTES, Route, Takes};
 pub use server::{Handle, Server};
-pub use ssl::{Ssl, SslError, TlsIdentity};
+pub use ssl::{ClientAuth, Ssl, SslError, TlsIdentity};
 pub use state::{ApiState, Groups};

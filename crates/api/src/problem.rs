@@ -4,6 +4,7 @@ use hyper::StatusCode;
 use serde::Serialize;
 
 use crate::Bodies;
+use crate::access::Denied;
 use crate::reply::{ALLOWED, Reply};
 use crate::state::View;
 use crate::target::MAX_URI_BYTES;
@@ -25,6 +26,7 @@ pub(crate) enum Problem {
     NoMetrics,
     StreamRefused(String),
     TooManyFollow,
+    Denied(Denied),
 }
 
 #[derive(Serialize)]
@@ -65,6 +67,10 @@ impl Problem {
             Self::StreamRefused(_) | Self::TooManyFollow => {
                 ("text/plain; charset=utf-8", "503 Service Unavailable")
             }
+            Self::Denied(Denied::Unknown { .. }) => {
+                ("text/plain; charset=utf-8", "401 Unauthorized")
+            }
+            Self::Denied(_) => ("text/plain; charset=utf-8", "403 Forbidden"),
             Self::UnknownPath(_)
             | Self::NoStream
             | Self::NoMesh
@@ -77,14 +83,21 @@ impl Problem {
             StatusCode::METHOD_NOT_ALLOWED => StatusCode::NOT_FOUND,
             other => other,
         };
-        Reply::new(status, content_type, body.to_owned())
+        let mut reply = Reply::new(status, content_type, body.to_owned());
+        reply.challenge = self.challenge();
+        reply
     }
 
     fn as_json(&self, view: &View<'_>) -> Reply {
         let error = Details { code: self.code(), message: self.message(view) };
         let mut reply = Reply::json(self.status(), view.bodies, &Document { error });
         reply.allow = matches!(self, Self::Method { .. });
+        reply.challenge = self.challenge();
         reply
+    }
+
+    fn challenge(&self) -> Option<&'static str> {
+        if let Self::Denied(denied) = self { denied.challenge() } else { None }
     }
 
     fn status(&self) -> StatusCode {
@@ -101,6 +114,7 @@ impl Problem {
             | Self::NoMetrics => StatusCode::NOT_FOUND,
             Self::StreamRefused(_) | Self::TooManyFollow => StatusCode::SERVICE_UNAVAILABLE,
             Self::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Denied(denied) => denied.status(),
         }
     }
 
@@ -120,6 +134,7 @@ impl Problem {
             Self::NoMetrics => "no_metrics",
             Self::StreamRefused(_) => "stream_refused",
             Self::TooManyFollow => "too_many_follow",
+            Self::Denied(denied) => denied.code(),
         }
     }
 
@@ -141,6 +156,7 @@ impl Problem {
             Self::TooManyFollow => {
                 "too many follow the events already; try again later, or end one of them".to_owned()
             }
+            Self::Denied(denied) => denied.message(),
             Self::NoMetrics => {
                 "nothing is counted here; ask a program that was started by `herdsman run`"
                     .to_owned()

@@ -1,6 +1,7 @@
 use hyper::body::Bytes;
 use hyper::header::{
     ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION,
+    WWW_AUTHENTICATE,
 };
 use hyper::{Response, StatusCode};
 use serde::Serialize;
@@ -18,6 +19,8 @@ pub(crate) struct Reply {
     pub(crate) location: Option<String>,
     /// Whether to say which methods there are.
     pub(crate) allow: bool,
+    /// What would have been taken, where somebody showed too little.
+    pub(crate) challenge: Option<&'static str>,
     /// The cluster's verdict, where the answer depends on it.
     pub(crate) verdict: Option<&'static str>,
     /// Whether the watcher is to be told that somebody wants to know about availability.
@@ -50,6 +53,7 @@ impl Reply {
             body,
             location: None,
             allow: false,
+            challenge: None,
             verdict: None,
             wants_heartbeat: false,
             live: None,
@@ -82,6 +86,9 @@ impl Reply {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if self.allow {
             headers.insert(ALLOW, HeaderValue::from_static(ALLOWED));
+        }
+        if let Some(challenge) = self.challenge {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
         if let Some(verdict) = self.verdict {
             headers.insert(VERDICT, HeaderValue::from_static(verdict));

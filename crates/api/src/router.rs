@@ -1,7 +1,7 @@
 //! From method and target to an answer. Pure: what is asked and one view in, a reply out.
 //!
-//! A later version of the API is one more module with `route` and `answer`, one more variant of [`Route`], and one
-//! more arm in [`route`].
+//! A later version of the API is one more module with `route` and `answer`, one more variant of [`Route`], one more arm in
+//! [`route`], and its rows in [`routes::ROUTES`].
 
 use hyper::{Method, StatusCode, Uri};
 
@@ -9,7 +9,7 @@ use crate::problem::Problem;
 use crate::reply::{HTML, Reply};
 use crate::state::View;
 use crate::target::{self, Query};
-use crate::{health, metrics, v1, v2};
+use crate::{health, metrics, routes, v1, v2};
 
 enum Route<'a> {
     V1(v1::Route<'a>),
@@ -57,6 +57,8 @@ fn try_answer(method: &Method, uri: &Uri, view: &View<'_>) -> Result<Reply, Prob
 
 fn route(path: &str) -> Option<Route<'_>> {
     let segments: Vec<&str> = path.strip_prefix('/')?.split('/').collect();
+    // What no row of the table allows is not there.
+    routes::takes(&segments)?;
     match segments.split_first()? {
         (&"v1", rest) => v1::route(rest).map(Route::V1),
         (&"v2", rest) => v2::route(rest).map(Route::V2),

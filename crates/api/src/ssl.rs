@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use rustls::ServerConfig;
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
 use rustls::version::{TLS12, TLS13};
+use rustls::{RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use secrecy::zeroize::Zeroizing;
@@ -37,6 +39,23 @@ pub struct Ssl {
     /// As `key`, under pgroute66's name for it.
     #[serde(deserialize_with = "secret")]
     pub b64key: Option<SecretString>,
+    /// The authorities whose certificates clients may show; in the same forms as `cert`. Default none: no certificate is
+    /// asked for.
+    pub client_ca: Option<String>,
+    /// Whether clients have to show one. Default `optional` with `client_ca`, else `off`.
+    pub client_auth: Option<ClientAuth>,
+}
+
+/// Whether clients have to show a certificate. One that is shown and not good ends the connection, unless it is `off`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ClientAuth {
+    /// They are not asked for one.
+    Off,
+    /// They may: what it opens is in `api.certificates`.
+    Optional,
+    /// They have to, for whatever they ask, health checks included.
+    Required,
 }
 
 /// A certificate with its key, ready to serve with: TLS 1.2 and 1.3, HTTP/2 and HTTP/1.1.
@@ -93,6 +112,14 @@ pub enum SslError {
         /// More, where more is known.
         detail: String,
     },
+    /// Clients are to show certificates of nobody in particular.
+    #[error(
+        "`ssl.client_auth` asks for certificates, but `ssl.client_ca` names no authority; give one"
+    )]
+    NoAuthority,
+    /// The authorities cannot be used.
+    #[error("the certificates in `ssl.client_ca` cannot be used: {0}")]
+    Authority(String),
     /// Certificate and key do not work, or do not belong together.
     #[error(
         "the certificate and key in `ssl` cannot be used: {0}; check that they belong together"
@@ -109,7 +136,16 @@ impl Ssl {
     /// Whether the section says nothing, which pgroute66 takes for plain HTTP.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        !self.given().iter().any(|(_, given)| *given)
+        // Whoever asks for certificates of clients does not want plain HTTP.
+        let asks = self.client_auth.is_some_and(|auth| auth != ClientAuth::Off);
+        !asks && self.authority().is_none() && !self.given().iter().any(|(_, given)| *given)
+    }
+
+    /// Whether clients may, or have to, show certificates.
+    #[must_use]
+    pub fn client_auth(&self) -> ClientAuth {
+        let default = || self.authority().map_or(ClientAuth::Off, |_| ClientAuth::Optional);
+        self.client_auth.unwrap_or_else(default)
     }
 
     /// Reads the certificate and the key. Files are read now; load again to pick up renewed ones.
@@ -128,7 +164,30 @@ impl Ssl {
         let key = key.as_ref().map(ExposeSecret::expose_secret).unwrap_or_default();
         let chain = certificates(cert_field, &pem(cert_field, cert)?)?;
         let key = private_key(key_field, &pem(key_field, key)?)?;
-        TlsIdentity::new(chain, key)
+        TlsIdentity::new(chain, key, self.verifier()?)
+    }
+
+    /// Who knows the certificates of clients; `None` where none is asked for.
+    fn verifier(&self) -> Result<Option<Arc<dyn ClientCertVerifier>>, SslError> {
+        let auth = self.client_auth();
+        if auth == ClientAuth::Off {
+            return Ok(None);
+        }
+        let authority = self.authority().ok_or(SslError::NoAuthority)?;
+        let mut roots = RootCertStore::empty();
+        for certificate in certificates("client_ca", &pem("client_ca", authority)?)? {
+            roots.add(certificate).map_err(|error| SslError::Authority(error.to_string()))?;
+        }
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+        if auth == ClientAuth::Optional {
+            builder = builder.allow_unauthenticated();
+        }
+        builder.build().map(Some).map_err(|error| SslError::Authority(error.to_string()))
+    }
+
+    fn authority(&self) -> Option<&str> {
+        self.client_ca.as_deref().filter(|value| !value.trim().is_empty())
     }
 
     /// The certificates alone, for whoever wants to know this server again: the key is neither needed nor read.
@@ -174,13 +233,17 @@ impl TlsIdentity {
     fn new(
         chain: Vec<CertificateDer<'static>>,
         key: PrivateKeyDer<'static>,
+        clients: Option<Arc<dyn ClientCertVerifier>>,
     ) -> Result<Self, SslError> {
         // Named, not installed for the whole process: which provider is used must not depend on who came first.
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut config = ServerConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[&TLS13, &TLS12])?
-            .with_no_client_auth()
-            .with_single_cert(chain, key)?;
+        let builder = ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&TLS13, &TLS12])?;
+        let builder = match clients {
+            None => builder.with_no_client_auth(),
+            Some(clients) => builder.with_client_cert_verifier(clients),
+        };
+        let mut config = builder.with_single_cert(chain, key)?;
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(Self { config: Arc::new(config) })
     }

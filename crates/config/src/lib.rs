@@ -28,6 +28,7 @@
 //! );
 //! ```
 
+mod command;
 mod groups;
 mod hosts;
 mod locate;
@@ -44,6 +45,7 @@ use std::collections::BTreeMap;
 
 use herdsman_node::NodeName;
 
+pub use command::of_command;
 pub use hosts::Host;
 pub use locate::{ConfigError, File, SEARCHED, VARIABLES};
 pub use login::LoginConfig;

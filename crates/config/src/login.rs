@@ -33,6 +33,8 @@ pub struct LoginConfig {
     pub password_file: Option<PathBuf>,
     /// Variable that holds the password, instead of `password`.
     pub password_env: Option<String>,
+    /// Program and arguments that print the password, instead of `password`.
+    pub password_command: Option<String>,
     /// `plain` or `base64`: how the password is written, wherever it comes from.
     pub password_encoding: Option<String>,
 }
@@ -63,6 +65,7 @@ impl LoginConfig {
             ("b64password", self.b64password.take().map(|secret| secret.expose().to_owned())),
             ("password_file", file),
             ("password_env", self.password_env.take()),
+            ("password_command", self.password_command.take()),
             ("password_encoding", self.password_encoding.take()),
         ];
         let given = keys.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?)));

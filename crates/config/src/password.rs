@@ -7,10 +7,12 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::Depth;
+use crate::command::of_command;
 use crate::problem::quoted;
 
 /// Where passwords come from besides `password`; none of these reaches the server.
-const PASSWORD_SOURCES: [&str; 4] = ["password", "b64password", "password_file", "password_env"];
+const PASSWORD_SOURCES: [&str; 5] =
+    ["password", "b64password", "password_file", "password_env", "password_command"];
 
 /// Longest password taken from a file.
 const MAX_PASSWORD: usize = 4096;
@@ -70,15 +72,18 @@ pub(crate) fn take(
         }
     };
     let value = match key {
-        "password_file" | "password_env" if depth == Depth::Outline => return Ok(None),
+        "password_file" | "password_env" | "password_command" if depth == Depth::Outline => {
+            return Ok(None);
+        }
         "password_file" => first_line(Path::new(&value), "password").map_err(|e| wrong(key, &e))?,
         "password_env" => variable(&value, "password").map_err(|e| wrong(key, &e))?,
+        "password_command" => of_command(&value, "password").map_err(|e| wrong(key, &e))?,
         _ => value,
     };
     if encoded { decoded(&value).map(Some).map_err(|e| wrong(key, e)) } else { Ok(Some(value)) }
 }
 
-/// The token that one of the keys `token`, `token_file` and `token_env` gives.
+/// The token that one of the keys `token`, `token_file`, `token_env` and `token_command` gives.
 pub(crate) fn token(given: &[(&str, String)], depth: Depth) -> Result<Option<String>, Wrong> {
     let (key, value) = match given {
         [] => return Ok(None),
@@ -90,9 +95,10 @@ pub(crate) fn token(given: &[(&str, String)], depth: Depth) -> Result<Option<Str
         }
     };
     let token = match *key {
-        "token_file" | "token_env" if depth == Depth::Outline => return Ok(None),
+        "token_file" | "token_env" | "token_command" if depth == Depth::Outline => return Ok(None),
         "token_file" => first_line(Path::new(value), "token").map_err(|e| wrong(key, &e))?,
         "token_env" => variable(value, "token").map_err(|e| wrong(key, &e))?,
+        "token_command" => of_command(value, "token").map_err(|e| wrong(key, &e))?,
         _ => value.clone(),
     };
     // It travels in a header.

@@ -173,7 +173,8 @@ fn is_secret(path: &[String]) -> bool {
         ["hosts", _, key]
         | ["route", "application", key]
         | ["stream" | "mesh", "login", key]
-        | ["mesh", "control", key] => looks_secret(key),
+        | ["mesh", "control", key]
+        | ["api", "tokens", _, key] => looks_secret(key),
         // A sink's settings: whatever looks like a secret is one, at any depth; URLs and commands may hold one.
         ["stream", "sinks", _, _, keys @ ..] => keys.iter().any(|key| may_hold_secret(key)),
         ["ssl", ..] => true,
@@ -182,15 +183,18 @@ fn is_secret(path: &[String]) -> bool {
 }
 
 /// Keys that name the place of a secret; they show nothing themselves.
-const PLACES: [&str; 8] = [
+const PLACES: [&str; 11] = [
     "password_file",
     "password_env",
+    "password_command",
     "password_encoding",
     "passfile",
     "secret_file",
     "secret_env",
+    "secret_command",
     "token_file",
     "token_env",
+    "token_command",
 ];
 
 /// Keys of sinks whose values may hold a secret among other things.

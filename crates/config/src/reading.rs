@@ -130,7 +130,7 @@ impl<'a> Reading<'a> {
     }
 
     /// The password that the keys at `path` give (`password`, `b64password`, `password_file`, `password_env`,
-    /// `password_encoding`); they are taken out of `pairs`. `None` where they give none, or have a problem.
+    /// `password_command`, `password_encoding`); they are taken out of `pairs`. `None` where they give none, or have a problem.
     pub fn password(
         &mut self,
         path: &[&str],
@@ -157,8 +157,8 @@ impl<'a> Reading<'a> {
         }
     }
 
-    /// The token that the keys at `path` give: `token`, `token_file` (its first line) or `token_env`. `None` where they
-    /// give none, or have a problem.
+    /// The token that the keys at `path` give: `token`, `token_file` (its first line), `token_env` or
+    /// `token_command` (the first line it prints). `None` where they give none, or have a problem.
     pub fn token(&mut self, path: &[&str], given: &[(&str, String)]) -> Option<String> {
         match password::token(given, self.depth) {
             Ok(token) => token,

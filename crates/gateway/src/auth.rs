@@ -18,7 +18,6 @@
 //! A login costs no password hashing here: a plain password is made into a verifier once, and a client's proof is checked
 //! with four hashes. The keys a SCRAM proof reveals log in on the servers where the verifier is the same as there.
 
-mod certificate;
 mod conversation;
 mod link;
 mod lookup;

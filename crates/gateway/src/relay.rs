@@ -38,6 +38,14 @@ pub(crate) async fn serve(client: Client, shared: Arc<Shared>) {
     let mut work = Work::borrow();
     work.input.put(&client.unread);
     let classifier = shared.classifiers.of(&rules.dbname);
+    let span = tracing::debug_span!(
+        target: "otel",
+        parent: None,
+        "gateway session",
+        otel.kind = "server",
+        db.system.name = "postgresql",
+        db.namespace = &*rules.dbname,
+    );
     let mut relay = Relay {
         classifier,
         stream: client.stream,
@@ -61,6 +69,7 @@ pub(crate) async fn serve(client: Client, shared: Arc<Shared>) {
         logs_slow: false,
         guard: None,
         guard_failed: None,
+        span,
     };
     relay.card.enter(State::Idle, relay.shared.clock.now());
     let farewell = relay.run().await;
@@ -110,6 +119,8 @@ struct Relay {
     guard: Option<guard::Check>,
     /// Since when that has failed each time.
     guard_failed: Option<guard::Failures>,
+    /// All of it, for those who collect spans.
+    span: tracing::Span,
 }
 
 impl Relay {

@@ -188,6 +188,12 @@ pub(crate) struct AskArgs {
     /// Certificates to trust for https [default: the one in the configuration]
     #[arg(long, value_name = "FILE", conflicts_with = "direct")]
     pub(crate) cacert: Option<PathBuf>,
+    /// Certificate to show for https [default: `api.client` of the configuration]
+    #[arg(long, value_name = "FILE", requires = "key", conflicts_with = "direct")]
+    pub(crate) cert: Option<PathBuf>,
+    /// Its key
+    #[arg(long, value_name = "FILE", requires = "cert", conflicts_with = "direct")]
+    pub(crate) key: Option<PathBuf>,
     /// Do not ask a running Herdsman: look at the nodes from here, once
     #[arg(long)]
     pub(crate) direct: bool,

@@ -57,7 +57,8 @@ impl Endpoint {
     /// # Errors
     /// What is wrong with the configured certificate.
     pub(crate) fn of_config(config: &Config) -> Result<Self, String> {
-        let trust = config.ssl.as_ref().map(trust::of_config).transpose()?;
+        let trust = config.ssl.as_ref().map(|ssl| trust::of_config(ssl, &config.api));
+        let trust = trust.transpose()?;
         let host = match config.listen.bind.as_str() {
             "" | "*" | "0.0.0.0" | "::" => "localhost".to_owned(),
             other => other.to_owned(),
@@ -91,9 +92,21 @@ impl Endpoint {
         Ok(Self { host, port: uri.port_u16().unwrap_or(port), trust })
     }
 
-    /// Trusts others than the configuration says, where there is TLS at all.
-    pub(crate) fn trust_instead(&mut self, trust: Trust) {
-        self.trust = self.trust.take().map(|_| trust);
+    /// Trusts others than the configuration says, or shows another certificate, where there is TLS at all.
+    ///
+    /// # Errors
+    /// What `change` says is wrong.
+    pub(crate) fn change_trust(
+        &mut self,
+        change: impl FnOnce(Trust) -> Result<Trust, String>,
+    ) -> Result<(), String> {
+        self.trust = self.trust.take().map(change).transpose()?;
+        Ok(())
+    }
+
+    /// Whether there is TLS, and so somebody to show a certificate to.
+    pub(crate) fn is_tls(&self) -> bool {
+        self.trust.is_some()
     }
 
     /// The URL, as it is shown in messages.
@@ -111,21 +124,31 @@ impl Endpoint {
         self.ask(request.map_err(|error| error.to_string())).await
     }
 
-    /// Posts JSON to a path, with a token.
+    /// Posts JSON to a path, with a token if there is one.
     ///
     /// # Errors
     /// [`AskError`] when there is no HTTP answer within five seconds.
     pub(crate) async fn post(
         &self,
         path: &str,
-        token: &str,
+        token: Option<&str>,
         json: &str,
     ) -> Result<Answer, AskError> {
-        let request = Request::post(path)
-            .header(AUTHORIZATION, format!("Bearer {token}"))
-            .header(CONTENT_TYPE, "application/json")
-            .body(Full::from(json.to_owned()));
+        let mut request = Request::post(path).header(CONTENT_TYPE, "application/json");
+        if let Some(token) = token {
+            request = request.header(AUTHORIZATION, format!("Bearer {token}"));
+        }
+        let request = request.body(Full::from(json.to_owned()));
         self.ask(request.map_err(|error| error.to_string())).await
+    }
+
+    /// Sends a request that somebody else has made, for a path below this address.
+    ///
+    /// # Errors
+    /// [`AskError`] when there is no HTTP answer within five seconds.
+    #[cfg(feature = "otel")]
+    pub(crate) async fn send(&self, request: Request<Full<Bytes>>) -> Result<Answer, AskError> {
+        self.ask(Ok(request)).await
     }
 
     async fn ask(&self, request: Result<Request<Full<Bytes>>, String>) -> Result<Answer, AskError> {
@@ -164,7 +187,7 @@ impl Endpoint {
         request.headers_mut().insert(HOST, host);
         request.headers_mut().insert(ACCEPT, HeaderValue::from_static("application/json"));
         let exchange = async {
-            let response = sender.send_request(request).await.map_err(|e| e.to_string())?;
+            let response = sender.send_request(request).await.map_err(|error| whole(&error))?;
             let status = response.status();
             let body = Limited::new(response.into_body(), MAX_BODY).collect().await;
             let body = body.map_err(|error| error.to_string())?.to_bytes();
@@ -175,7 +198,11 @@ impl Endpoint {
         let mut connection = std::pin::pin!(connection);
         tokio::select! {
             answer = &mut exchange => answer,
-            _ended = &mut connection => exchange.await,
+            ended = &mut connection => match (exchange.await, ended) {
+                // Only the connection knows that the other side wanted another certificate.
+                (Err(_), Err(error)) => Err(whole(&error)),
+                (answer, _) => answer,
+            },
         }
     }
 
@@ -186,6 +213,17 @@ impl Endpoint {
             format!("{}:{}", self.host, self.port)
         }
     }
+}
+
+/// An error with all that is behind it.
+fn whole(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(&format!(": {error}"));
+        source = error.source();
+    }
+    text
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@
 //! | `groups`, `host_groups` | map from group to a list of nodes; `all` is every node | |
 //! | `bind` | address the API listens on | `localhost` |
 //! | `port` | its port; 0 lets the system choose | 8443 with TLS, else 8080 |
-//! | `ssl` | certificate and key of the API: `cert` and `key`, or `b64cert` and `b64key` | plain HTTP |
+//! | `ssl` | certificate and key of the API, and whose certificates its clients may show: [`herdsman_api::Ssl`] | plain HTTP |
 //! | `loglevel` | trace, debug, info, warn or error | `info` |
 //! | `logfile` | file that the log is appended to, besides standard error | |
 //! | `watch` | see [`herdsman_watch::WatchConfig`] | |
@@ -20,7 +20,8 @@
 //! | `mesh` | see [`herdsman_mesh::MeshConfig`] | no mesh |
 //!
 //! Besides libpq's keys a host takes, instead of `password`: `b64password` (base64), `password_file` (the first line of
-//! a file) or `password_env` (the name of a variable); and `password_encoding: base64`, which says that the password is
+//! a file), `password_env` (the name of a variable) or `password_command` (a program that prints it); and
+//! `password_encoding: base64`, which says that the password is
 //! base64 wherever it comes from. The `pool_*` keys of pgroute66 are accepted and have no effect.
 
 mod sections;
@@ -109,10 +110,8 @@ impl Config {
         let watch = reading.watch();
         let availability =
             reading.section::<AvailabilityConfig>("availability").unwrap_or_default();
-        let api = reading.section::<ApiConfig>("api").unwrap_or_default();
-        for node in api.node_ports.keys() {
-            reading.expect_host(&["api", "node_ports", node.as_str()], node.as_str());
-        }
+        let api = ApiConfig::read(reading);
+        sections::certificates(reading, ssl.as_ref(), &api);
         // Only looked at: it is for the programs that use the library.
         let _checked = herdsman::RouteConfig::read(reading, &hosts);
         let gateway = GatewayConfig::read(reading, &hosts, &groups);
@@ -135,6 +134,7 @@ impl Config {
             || reading.has_secret_below(&["stream"])
             || reading.has_secret_below(&["gateway"])
             || reading.has_secret_below(&["mesh"])
+            || reading.has_secret_below(&["api", "tokens"])
             || hosts.values().any(|host| host.inline_password);
         let nodes: BTreeMap<_, _> =
             hosts.into_iter().map(|(name, host)| (name, host.conninfo)).collect();

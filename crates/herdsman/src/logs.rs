@@ -35,6 +35,17 @@ pub(crate) fn start(
     let to_stderr = layer(format, ansi, io::stderr);
     let to_file = file.clone().map(|file| layer(format, false, file));
     let level = if debug { Level::DEBUG } else { config.level };
+    #[cfg(feature = "otel")]
+    if let Some(spans) = crate::otel::layer()? {
+        // The log's filter is the log's alone: what goes to the collector does not depend on its level, nor the log on it.
+        let to_stderr = layer(format, ansi, io::stderr)
+            .and_then(file.clone().map(|file| layer(format, false, file)));
+        let subscriber =
+            Registry::default().with(to_stderr.with_filter(filter(level)?)).with(spans);
+        tracing::subscriber::set_global_default(subscriber)
+            .map_err(|error| format!("failed to start the log: {error}"))?;
+        return Ok(file);
+    }
     let subscriber = Registry::default().with(filter(level)?).with(to_stderr).with(to_file);
     tracing::subscriber::set_global_default(subscriber)
         .map_err(|error| format!("failed to start the log: {error}"))?;

@@ -11,6 +11,8 @@ mod config;
 mod exit;
 mod logs;
 mod metrics;
+#[cfg(feature = "otel")]
+mod otel;
 mod output;
 mod show;
 
@@ -43,6 +45,8 @@ fn main() -> ExitCode {
         }
     };
     let code = runtime.block_on(Box::pin(commands::dispatch(cli)));
+    #[cfg(feature = "otel")]
+    otel::flush();
     // A lookup of a host name may hang for longer than anyone wants to wait.
     runtime.shutdown_timeout(Duration::from_millis(100));
     code

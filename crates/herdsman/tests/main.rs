@@ -7,6 +7,7 @@
     reason = "tests may panic"
 )]
 
+mod access;
 mod asking;
 mod book;
 mod cluster;
@@ -21,6 +22,8 @@ mod help;
 mod live;
 mod mesh;
 mod notify;
+#[cfg(feature = "otel")]
+mod otel;
 mod program;
 mod redaction;
 mod reference;

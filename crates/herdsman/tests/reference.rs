@@ -44,7 +44,7 @@ fn sections() -> Vec<(&'static str, Section)> {
             "hosts",
             other(
                 "name → connection",
-                "The nodes: connection parameters with libpq's names, or a connection string, or a URI. Beside libpq's keys: `b64password`, `password_file`, `password_env`, `password_encoding`.",
+                "The nodes: connection parameters with libpq's names, or a connection string, or a URI. Beside libpq's keys: `b64password`, `password_file`, `password_env`, `password_command`, `password_encoding`.",
                 host,
             ),
         ),

@@ -23,6 +23,10 @@ fn planted(folder: &Folder) -> String {
   uri: postgres://mon:hunter-uri@127.0.0.1:{port}/db
   text: host=127.0.0.1 port={port} password='battery horse'
 port: 0
+api:
+  tokens:
+  - {{name: ops, scope: operate, token: hunter-api}}
+  - {{name: dash, scope: read, token_file: {dir}/password}}
 ssl:
   b64cert: {cert}
   b64key: {key}
@@ -80,6 +84,9 @@ fn secrets_appear_in_no_output_and_no_log() {
         folder.file("b17.yml", &text.replace("hunter-head}", "{hunter: x}}")),
         folder.file("b18.yml", &text.replace("'http://127", "'ftp://hunter@127")),
         folder.file("b19.yml", &text.replace("hunter-token}", "[hunter]}")),
+        folder.file("b21.yml", &text.replace("token: hunter-api", "token: hunter: api")),
+        folder.file("b22.yml", &text.replace("token: hunter-api", "token: [hunter-api]")),
+        folder.file("b23.yml", &text.replace("token: hunter-api", "token: hunter api")),
         folder.file("b20.yml", &text.replace("hunter-head}", "\"hunter\\nhead\"}")),
     ];
     let run = |args: &[&str]| {

@@ -33,6 +33,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use herdsman_node::{Conninfo, Lsn};
+use tracing::{Instrument as _, Span};
 
 use crate::config::{Mode, UniquePolicy};
 use crate::error::MeshError;
@@ -216,6 +217,17 @@ impl Applier {
             ));
         }
         let renew = self.renewed.elapsed() > RENEW;
+        let span = if groups.is_empty() {
+            Span::none()
+        } else {
+            tracing::debug_span!(
+                target: "otel",
+                "mesh apply",
+                herdsman.node = %self.member.name,
+                herdsman.groups = groups.len(),
+                herdsman.durable = durable,
+            )
+        };
         let working = async {
             match state {
                 State::Ready if groups.is_empty() => self.nothing(durable).await,
@@ -224,7 +236,8 @@ impl Applier {
                 _ => self.careful(groups, durable, state).await.map_err(Stopped::into_error),
             }
         };
-        let applied = match tokio::time::timeout(LIMIT, Box::pin(working)).await {
+        let working = Box::pin(working.instrument(span));
+        let applied = match tokio::time::timeout(LIMIT, working).await {
             Ok(applied) => applied?,
             Err(_) => return Err(self.session.timed_out("apply changes", LIMIT)),
         };

@@ -156,6 +156,8 @@ pub struct ControlConfig {
     pub token_file: Option<PathBuf>,
     /// Variable that holds the token, instead of `token`.
     pub token_env: Option<String>,
+    /// Program and arguments that print the token, instead of `token`.
+    pub token_command: Option<String>,
 }
 
 impl ConflictPolicy {

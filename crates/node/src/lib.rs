@@ -4,6 +4,7 @@
 //! This is the ground floor: it knows nothing of clusters, verdicts or routing.
 
 mod backoff;
+pub mod certificate;
 mod connect;
 mod conninfo;
 mod identity;

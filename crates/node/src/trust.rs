@@ -1,5 +1,6 @@
 //! Knowing another Herdsman by its certificate.
 
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -7,8 +8,8 @@ use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls_pki_types::pem::{self, PemObject};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 
 /// Certificates by which an HTTPS server is known: exactly these under any name, or signed by one of them for the name
 /// that is asked for.
@@ -16,13 +17,21 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 pub struct Trust {
     /// Authorities, or servers' own certificates.
     certificates: Vec<CertificateDer<'static>>,
+    /// What we show ourselves.
+    identity: Option<Arc<Identity>>,
+}
+
+/// A certificate of ours with its key.
+struct Identity {
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
 }
 
 impl Trust {
     /// Trusts these certificates.
     #[must_use]
     pub fn of_certificates(certificates: Vec<CertificateDer<'static>>) -> Self {
-        Self { certificates }
+        Self { certificates, identity: None }
     }
 
     /// Trusts the certificates in a PEM file.
@@ -30,17 +39,23 @@ impl Trust {
     /// # Errors
     /// What is wrong with the file.
     pub fn of_file(path: &Path) -> Result<Self, String> {
-        let place = format!("`{}`", path.display());
-        let pem = std::fs::read(path)
-            .map_err(|error| format!("the certificates in {place} cannot be read: {error}"))?;
-        let certificates: Vec<_> =
-            CertificateDer::pem_slice_iter(&pem)
-                .collect::<Result<_, _>>()
-                .map_err(|error| format!("the certificates in {place} cannot be read: {error}"))?;
-        if certificates.is_empty() {
-            return Err(format!("{place} holds no certificate in PEM form"));
-        }
-        Ok(Self { certificates })
+        Ok(Self::of_certificates(certificates(path)?))
+    }
+
+    /// Shows this certificate to whom we connect to, where one is asked for: PEM files with the certificate (and those between
+    /// it and its authority), and with its key.
+    ///
+    /// # Errors
+    /// What is wrong with the files; never what is in the key.
+    pub fn showing(self, cert: &Path, key: &Path) -> Result<Self, String> {
+        let place = format!("the key in `{}`", key.display());
+        let chain = certificates(cert)?;
+        let key = PrivateKeyDer::from_pem_file(key).map_err(|error| match error {
+            pem::Error::Io(error) => format!("{place} cannot be read: {error}"),
+            // What else the reader says may quote the line it stumbled over.
+            _ => format!("{place} is none in PEM form without a passphrase"),
+        })?;
+        Ok(Self { identity: Some(Arc::new(Identity { chain, key })), ..self })
     }
 
     /// How to connect to whom we trust.
@@ -64,8 +79,37 @@ impl Trust {
         let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(|error| error.to_string())?;
-        Ok(builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth())
+        let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
+        let Some(identity) = &self.identity else { return Ok(builder.with_no_client_auth()) };
+        builder.with_client_auth_cert(identity.chain.clone(), identity.key.clone_key()).map_err(
+            |error| {
+                format!(
+                    "our own certificate cannot be used: {error}; check that its key belongs to it"
+                )
+            },
+        )
     }
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Identity")
+    }
+}
+
+/// The certificates in a PEM file, of which there is at least one.
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let place = format!("`{}`", path.display());
+    let unreadable =
+        |error: &dyn fmt::Display| format!("the certificates in {place} cannot be read: {error}");
+    let pem = std::fs::read(path).map_err(|error| unreadable(&error))?;
+    let certificates: Vec<_> = CertificateDer::pem_slice_iter(&pem)
+        .collect::<Result<_, _>>()
+        .map_err(|error| unreadable(&error))?;
+    if certificates.is_empty() {
+        return Err(format!("{place} holds no certificate in PEM form"));
+    }
+    Ok(certificates)
 }
 
 /// Accepts exactly the certificates we know, under any name, and those that an authority we know has signed for the

@@ -106,6 +106,8 @@ pub struct Application {
     pub password_file: Option<PathBuf>,
     /// Variable that holds the password, instead of `password`.
     pub password_env: Option<String>,
+    /// Program and arguments that print the password, instead of `password`.
+    pub password_command: Option<String>,
     /// `plain` or `base64`: how the password is written, wherever it comes from. Default `plain`.
     pub password_encoding: Option<String>,
 }

@@ -103,6 +103,21 @@ impl Remote {
         Self::build(urls, Some(&Trust::of_file(file).map_err(RemoteError::Certificates)?))
     }
 
+    /// As [`Remote::with_certificates`], and shows a certificate of our own, for a Herdsman that asks for one
+    /// (`ssl.client_auth`): `cert` and `key` are PEM files.
+    ///
+    /// # Errors
+    /// [`RemoteError`] as for [`Remote::with_certificates`], and when our own files cannot be used.
+    pub fn with_identity<U: AsRef<str>>(
+        urls: impl IntoIterator<Item = U>,
+        file: &Path,
+        cert: &Path,
+        key: &Path,
+    ) -> Result<Self, RemoteError> {
+        let trust = Trust::of_file(file).and_then(|trust| trust.showing(cert, key));
+        Self::build(urls, Some(&trust.map_err(RemoteError::Certificates)?))
+    }
+
     /// Time between two questions. Default 250 ms; not less than 10 ms.
     #[must_use]
     pub fn interval(mut self, interval: Duration) -> Self {

@@ -3,8 +3,8 @@
 use hyper::StatusCode;
 use serde_json::{Map, Value, json};
 
-use super::token::Right;
-use super::{ControlRefusal, MeshControl, Verb};
+use super::{ControlRefusal, MeshControl};
+use crate::access::{Denied, Guest};
 use crate::problem::echo;
 
 /// What methods' names begin with.
@@ -22,6 +22,7 @@ const UNAUTHORIZED: i32 = -32001;
 const CLOSED: i32 = -32002;
 const MISSING: i32 = -32003;
 const BUSY: i32 = -32004;
+const NARROW: i32 = -32005;
 const FAILED: i32 = -32000;
 
 /// What a body is answered with.
@@ -29,16 +30,18 @@ const FAILED: i32 = -32000;
 pub(super) struct Answers {
     pub(super) status: StatusCode,
     pub(super) document: Value,
+    pub(super) challenge: Option<&'static str>,
 }
 
 /// One request that is not done, and why.
 struct Refused {
     code: i32,
     message: String,
+    challenge: Option<&'static str>,
 }
 
 /// Answers a body; `None` where it holds nothing that is answered.
-pub(super) async fn answer(body: &[u8], right: Right, mesh: &dyn MeshControl) -> Option<Answers> {
+pub(super) async fn answer(body: &[u8], guest: &Guest, mesh: &dyn MeshControl) -> Option<Answers> {
     let requests = match serde_json::from_slice::<Value>(body) {
         Ok(Value::Array(requests)) if requests.is_empty() => {
             return Some(alone(&refused(INVALID_REQUEST, "the batch is empty")));
@@ -50,9 +53,10 @@ pub(super) async fn answer(body: &[u8], right: Right, mesh: &dyn MeshControl) ->
         }
         Ok(Value::Array(requests)) => requests,
         Ok(request) => {
-            let (id, outcome) = one(request, right, mesh).await?;
+            let (id, outcome) = one(request, guest, mesh).await?;
             let status = outcome.as_ref().err().map_or(StatusCode::OK, Refused::status);
-            return Some(Answers { status, document: told(&id, outcome) });
+            let challenge = outcome.as_ref().err().and_then(|refused| refused.challenge);
+            return Some(Answers { status, document: told(&id, outcome), challenge });
         }
         Err(error) => {
             return Some(alone(&refused(PARSE_ERROR, format!("the body is no JSON: {error}"))));
@@ -61,17 +65,21 @@ pub(super) async fn answer(body: &[u8], right: Right, mesh: &dyn MeshControl) ->
     let mut answers = Vec::new();
     // One after the other, in the order they were sent.
     for request in requests {
-        if let Some((id, outcome)) = one(request, right, mesh).await {
+        if let Some((id, outcome)) = one(request, guest, mesh).await {
             answers.push(told(&id, outcome));
         }
     }
-    (!answers.is_empty()).then(|| Answers { status: StatusCode::OK, document: answers.into() })
+    (!answers.is_empty()).then(|| Answers {
+        status: StatusCode::OK,
+        document: answers.into(),
+        challenge: None,
+    })
 }
 
 /// Does one request. `None` where nobody wants to know how it ended.
 async fn one(
     request: Value,
-    right: Right,
+    guest: &Guest,
     mesh: &dyn MeshControl,
 ) -> Option<(Value, Result<Value, Refused>)> {
     let Value::Object(mut request) = request else {
@@ -95,26 +103,28 @@ async fn one(
         let message = "`id` is no string, number or null";
         return Some((Value::Null, Err(refused(INVALID_REQUEST, message))));
     }
-    let outcome = call(&method, request.remove("params"), right, mesh).await;
+    let outcome = call(&method, request.remove("params"), guest, mesh).await;
     id.map(|id| (id, outcome))
 }
 
 async fn call(
     method: &str,
     params: Option<Value>,
-    right: Right,
+    guest: &Guest,
     mesh: &dyn MeshControl,
 ) -> Result<Value, Refused> {
     let verb = method.strip_prefix(PREFIX).and_then(|name| Some((name, mesh.verb(name)?)));
     let Some((name, verb)) = verb else {
         return Err(refused(METHOD_NOT_FOUND, format!("there is no method `{}`", echo(method))));
     };
-    if verb != Verb::Look {
-        right.require().map_err(|problem| {
-            let code = if right == Right::Closed { CLOSED } else { UNAUTHORIZED };
-            refused(code, problem.message)
-        })?;
-    }
+    let by = guest.may(verb).map_err(|denied| {
+        let code = match denied {
+            Denied::Unknown { .. } => UNAUTHORIZED,
+            Denied::Narrow { .. } => NARROW,
+            Denied::Closed { .. } => CLOSED,
+        };
+        Refused { code, message: denied.message(), challenge: denied.challenge() }
+    })?;
     let params = match params {
         None => Map::new(),
         Some(Value::Object(params)) => params,
@@ -123,7 +133,7 @@ async fn call(
             return Err(refused(INVALID_PARAMS, "`params` is no object; name each parameter"));
         }
     };
-    mesh.call(name, params).await.map_err(|refusal| match refusal {
+    mesh.call(name, params, &by).await.map_err(|refusal| match refusal {
         ControlRefusal::Parameters(why) => refused(INVALID_PARAMS, why),
         ControlRefusal::Missing(why) => refused(MISSING, why),
         ControlRefusal::Busy(why) => refused(BUSY, why),
@@ -136,19 +146,19 @@ fn is_id(id: &Value) -> bool {
 }
 
 fn refused(code: i32, message: impl Into<String>) -> Refused {
-    Refused { code, message: message.into() }
+    Refused { code, message: message.into(), challenge: None }
 }
 
 fn alone(refused: &Refused) -> Answers {
     let error = json!({"code": refused.code, "message": refused.message});
     let document = json!({"jsonrpc": "2.0", "error": error, "id": null});
-    Answers { status: refused.status(), document }
+    Answers { status: refused.status(), document, challenge: None }
 }
 
 fn told(id: &Value, outcome: Result<Value, Refused>) -> Value {
     match outcome {
         Ok(result) => json!({"jsonrpc": "2.0", "result": result, "id": id}),
-        Err(Refused { code, message }) => {
+        Err(Refused { code, message, challenge: _ }) => {
             json!({"jsonrpc": "2.0", "error": {"code": code, "message": message}, "id": id})
         }
     }
@@ -160,7 +170,7 @@ impl Refused {
         match self.code {
             PARSE_ERROR | INVALID_REQUEST => StatusCode::BAD_REQUEST,
             UNAUTHORIZED => StatusCode::UNAUTHORIZED,
-            CLOSED => StatusCode::FORBIDDEN,
+            CLOSED | NARROW => StatusCode::FORBIDDEN,
             _ => StatusCode::OK,
         }
     }

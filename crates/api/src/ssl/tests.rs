@@ -121,3 +121,32 @@ fn the_certificate_is_known_without_the_key() {
     assert!(matches!(found(&[("cert", "/etc/none")]), Err(SslError::File { .. })));
     assert!(matches!(found(&[("key", "x")]), Err(SslError::Empty)));
 }
+
+#[test]
+fn certificates_of_clients_are_asked_for_with_an_authority_only() {
+    let (cert, key) = pair();
+    let pair = [("cert", cert.as_str()), ("key", key.as_str())];
+    let with = |more: &[(&'static str, &str)]| {
+        let fields: Vec<_> = pair.iter().copied().chain(more.iter().copied()).collect();
+        ssl(&fields)
+    };
+    assert_eq!(with(&[]).client_auth(), ClientAuth::Off);
+    assert_eq!(with(&[("client_ca", &cert)]).client_auth(), ClientAuth::Optional);
+    for auth in ["off", "optional", "required"] {
+        let loaded = with(&[("client_ca", &base64(&cert)), ("client_auth", auth)]).load();
+        assert!(loaded.is_ok(), "{auth}: {loaded:?}");
+    }
+    for auth in ["optional", "required"] {
+        let error = with(&[("client_auth", auth)]).load().unwrap_err();
+        assert!(matches!(error, SslError::NoAuthority), "{error}");
+    }
+    let error = with(&[("client_ca", &key)]).load().unwrap_err().to_string();
+    assert_eq!(error, "`ssl.client_ca` holds no certificate in PEM form");
+    // It must not end in plain HTTP.
+    assert!(!ssl(&[("client_ca", "x")]).is_empty());
+    assert!(!ssl(&[("client_auth", "required")]).is_empty());
+    refused(
+        &[("client_auth", "required")],
+        "`ssl` names no certificate; give `cert` and `key`, or remove the section for plain HTTP",
+    );
+}

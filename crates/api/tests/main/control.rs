@@ -11,7 +11,7 @@ use crate::client::{Answer, receive, request, send};
 use crate::fixture::{Running, config, start};
 
 #[derive(Debug, Default)]
-struct Mesh {
+pub(crate) struct Mesh {
     token: Option<&'static str>,
     calls: Mutex<Vec<(String, Map<String, Value>)>>,
 }
@@ -35,7 +35,7 @@ impl MeshControl for Mesh {
         }
     }
 
-    fn call(&self, name: &str, parameters: Map<String, Value>) -> ControlAnswer {
+    fn call(&self, name: &str, parameters: Map<String, Value>, _by: &str) -> ControlAnswer {
         let unknown = parameters.get("link") == Some(&json!("x:y"));
         self.calls.lock().unwrap().push((name.to_owned(), parameters));
         let outcome = if unknown {

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests may panic")]
 
+mod certificates;
 mod client;
 mod control;
 mod doors;
@@ -9,4 +10,5 @@ mod fixture;
 mod limits;
 mod live;
 mod plain;
+mod routes;
 mod secure;

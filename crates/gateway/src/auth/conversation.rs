@@ -9,8 +9,8 @@ use std::sync::Arc;
 use aws_lc_rs::rand;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use herdsman_node::certificate::common_name;
 
-use super::certificate::common_name;
 use super::scram::{Exchange, Outcome};
 use super::verifier::{Scram, Verifier, same};
 use super::{User, Users};

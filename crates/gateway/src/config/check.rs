@@ -303,6 +303,7 @@ impl UserConfig {
             taken(&mut self.b64password),
             shown(&mut self.password_file),
             self.password_env.take(),
+            self.password_command.take(),
         ];
         let given = mine.iter().any(Option::is_some);
         self.password = password(reading, &path, "", mine);
@@ -311,6 +312,7 @@ impl UserConfig {
             taken(&mut self.server_b64password),
             shown(&mut self.server_password_file),
             self.server_password_env.take(),
+            self.server_password_command.take(),
         ];
         self.server_password = password(reading, &path, "server_", servers);
         if self.server_user.as_deref() == Some("") {
@@ -329,6 +331,7 @@ impl AuthQuery {
             taken(&mut self.b64password),
             shown(&mut self.password_file),
             self.password_env.take(),
+            self.password_command.take(),
         ];
         self.password = password(reading, &path, "", mine);
         if self.user.is_empty() {
@@ -360,9 +363,9 @@ fn password(
     reading: &mut Reading<'_>,
     path: &[&str],
     prefix: &str,
-    values: [Option<String>; 4],
+    values: [Option<String>; 5],
 ) -> Option<Secret> {
-    let keys = ["password", "b64password", "password_file", "password_env"];
+    let keys = ["password", "b64password", "password_file", "password_env", "password_command"];
     let given =
         keys.iter().zip(values).filter_map(|(key, value)| Some(((*key).to_owned(), value?)));
     reading.password_named(path, prefix, &mut given.collect()).map(Secret::from)

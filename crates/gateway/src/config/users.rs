@@ -34,6 +34,8 @@ pub struct UserConfig {
     pub password_file: Option<PathBuf>,
     /// Variable that holds the password, instead of `password`.
     pub password_env: Option<String>,
+    /// Program and arguments that print the password, instead of `password`.
+    pub password_command: Option<String>,
     /// Another method than the general one.
     pub auth: Option<AuthMethod>,
     /// Who to be on the servers, if not this user.
@@ -46,6 +48,8 @@ pub struct UserConfig {
     pub server_password_file: Option<PathBuf>,
     /// Variable that holds that password, instead of `server_password`.
     pub server_password_env: Option<String>,
+    /// Program and arguments that print that password, instead of `server_password`.
+    pub server_password_command: Option<String>,
     /// What holds for this user's pools.
     pub pool: PoolOverrides,
 }
@@ -64,6 +68,8 @@ pub struct AuthQuery {
     pub password_file: Option<PathBuf>,
     /// Variable that holds the password, instead of `password`.
     pub password_env: Option<String>,
+    /// Program and arguments that print the password, instead of `password`.
+    pub password_command: Option<String>,
     /// In which database. Default `postgres`.
     pub database: String,
     /// One parameter, the user; two columns, name and verifier. Default: `pg_authid`, without roles that have expired or
@@ -83,6 +89,7 @@ impl Default for AuthQuery {
             b64password: None,
             password_file: None,
             password_env: None,
+            password_command: None,
             database: "postgres".to_owned(),
             query: DEFAULT_QUERY.to_owned(),
         }

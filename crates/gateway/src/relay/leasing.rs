@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 
 use herdsman::policy::Want;
 use tokio::time::{Instant, timeout_at};
+use tracing::field::Empty;
 
 use super::buffers::Work;
 use super::{End, Relay, Stuck, guard, transfer};
@@ -39,6 +40,20 @@ impl Relay {
         if pinned && need.target.is_none() && self.rules.target == Target::Split {
             need.want = Want::Write;
         }
+        // Where it went and why, for those who collect spans. Nothing of what the client said.
+        let span = tracing::debug_span!(
+            target: "otel",
+            parent: &self.span,
+            "gateway route",
+            herdsman.want = ?need.want,
+            herdsman.target = need.target.map(tracing::field::debug),
+            herdsman.pinned = pinned,
+            herdsman.node = Empty,
+            herdsman.writer = Empty,
+            herdsman.waited = Empty,
+            otel.status_code = Empty,
+            otel.status_description = Empty,
+        );
         let mut waited = false;
         let mut got = checkout::at_once(&self.shared, &self.card.pools, &mut need);
         if let Ok(None) = got {
@@ -55,6 +70,19 @@ impl Relay {
                 }
             };
         }
+        match &got {
+            Ok(Some(lease)) => {
+                span.record("herdsman.node", &*lease.pool.name);
+                span.record("herdsman.writer", lease.writer);
+                span.record("herdsman.waited", waited);
+            }
+            Ok(None) => {}
+            Err(problem) => {
+                span.record("otel.status_code", "ERROR");
+                span.record("otel.status_description", problem.code);
+            }
+        }
+        drop(span);
         match got {
             Ok(Some(lease)) => self.take_up(lease, waited).await,
             Ok(None) => {}

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use herdsman_api::Groups;
+use herdsman_api::{ApiConfig, Groups};
 use herdsman_node::{NodeName, Role, Trust};
 use herdsman_watch::{HeartbeatSchedule, Topology, Verdict, Watch, Watcher, Why};
 use serde::{Deserialize, Serialize};
@@ -52,31 +52,59 @@ pub(super) struct Direct {
 
 /// Whom the arguments mean; where they name nobody, whom the configuration describes.
 pub(super) fn endpoint(args: &AskArgs, global: &Global) -> Result<Endpoint, Failed> {
-    if let Some(url) = &args.url {
-        let endpoint = Endpoint::of_url(url, || match &args.cacert {
-            Some(file) => Trust::of_file(file),
-            // Our own configuration knows the certificate where this is our own Herdsman.
-            None => Config::load(global.config.as_deref(), Depth::Outline)
-                .ok()
-                .and_then(|config| config.ssl)
-                .map_or_else(
-                    || Err("https needs certificates to trust; give `--cacert FILE`".to_owned()),
-                    |ssl| trust::of_config(&ssl),
-                ),
-        });
-        return endpoint.map_err(|problem| Exit::Usage.with(problem));
+    let mut endpoint = match &args.url {
+        Some(url) => of_url(url, args, global),
+        None => of_config(args, global),
+    }?;
+    if let (Some(cert), Some(key)) = (&args.cert, &args.key) {
+        if !endpoint.is_tls() {
+            let problem = format!(
+                "{} is not encrypted, so that nobody asks for a certificate there; leave `--cert` and `--key` out",
+                endpoint.url()
+            );
+            return Err(Exit::Usage.with(problem));
+        }
+        let shown = endpoint.change_trust(|trust| trust.showing(cert, key));
+        shown.map_err(|problem| Exit::Usage.with(problem))?;
     }
-    let config =
+    Ok(endpoint)
+}
+
+fn of_url(url: &str, args: &AskArgs, global: &Global) -> Result<Endpoint, Failed> {
+    let endpoint = Endpoint::of_url(url, || {
+        // Our own configuration knows the certificates where this is our own Herdsman.
+        let config = || Config::load(global.config.as_deref(), Depth::Outline).ok();
+        match &args.cacert {
+            Some(file) => Trust::of_file(file),
+            None => config().and_then(|config| Some((config.ssl?, config.api))).map_or_else(
+                || Err("https needs certificates to trust; give `--cacert FILE`".to_owned()),
+                |(ssl, api)| match args.cert {
+                    Some(_) => trust::of_config(&ssl, &ApiConfig::default()),
+                    None => trust::of_config(&ssl, &api),
+                },
+            ),
+        }
+    });
+    endpoint.map_err(|problem| Exit::Usage.with(problem))
+}
+
+fn of_config(args: &AskArgs, global: &Global) -> Result<Endpoint, Failed> {
+    let mut config =
         Config::load(global.config.as_deref(), Depth::Outline).map_err(|error| match error {
             ConfigError::NotFound => {
                 Exit::Config.with(format!("{error}, or a running Herdsman with `--url URL`"))
             }
             ConfigError::Problems(_) => error.into(),
         })?;
+    // Another one is shown instead; this one may not be readable for whoever asks.
+    if args.cert.is_some() {
+        config.api.client = None;
+    }
     let mut endpoint =
         Endpoint::of_config(&config).map_err(|problem| Exit::Config.with(problem))?;
     if let Some(file) = &args.cacert {
-        endpoint.trust_instead(Trust::of_file(file).map_err(|problem| Exit::Usage.with(problem))?);
+        let instead = |_| trust::showing(Trust::of_file(file)?, &config.api);
+        endpoint.change_trust(instead).map_err(|problem| Exit::Usage.with(problem))?;
     }
     Ok(endpoint)
 }

@@ -92,11 +92,26 @@ struct RemoteArgs {
     /// Certificates to trust for https [default: the one in the configuration]
     #[arg(long, value_name = "FILE")]
     cacert: Option<std::path::PathBuf>,
+    /// Certificate to show for https [default: `api.client` of the configuration]
+    #[arg(long, value_name = "FILE", requires = "key")]
+    cert: Option<std::path::PathBuf>,
+    /// Its key
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    key: Option<std::path::PathBuf>,
+    /// File whose first line is the token to show [default: the configuration's that may operate]
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<std::path::PathBuf>,
 }
 
 impl RemoteArgs {
     fn ask(&self) -> AskArgs {
-        AskArgs { url: self.url.clone(), cacert: self.cacert.clone(), direct: false }
+        AskArgs {
+            url: self.url.clone(),
+            cacert: self.cacert.clone(),
+            cert: self.cert.clone(),
+            key: self.key.clone(),
+            direct: false,
+        }
     }
 }
 

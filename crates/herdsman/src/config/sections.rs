@@ -3,7 +3,7 @@
 use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
 
-use herdsman_api::{Listen, Ssl, SslError};
+use herdsman_api::{ApiConfig, ClientAuth, Listen, Ssl, SslError};
 use herdsman_config::{Depth, Reading, quoted};
 use tracing::Level;
 
@@ -20,11 +20,23 @@ pub(super) fn ssl(reading: &mut Reading<'_>) -> Option<Ssl> {
             | SslError::Both { other: field, .. }
             | SslError::File { field, .. }
             | SslError::NoPem { field, .. } => Some(*field),
+            SslError::NoAuthority => Some("client_auth"),
+            SslError::Authority(_) => Some("client_ca"),
             SslError::Empty | SslError::Unusable(_) => None,
         };
         reading.problem_at(&["ssl", field.unwrap_or("key")], error.to_string());
     }
     Some(ssl)
+}
+
+/// Who is known by a certificate must be able to show it.
+pub(super) fn certificates(reading: &mut Reading<'_>, ssl: Option<&Ssl>, api: &ApiConfig) {
+    let asked = ssl.is_some_and(|ssl| ssl.client_auth() != ClientAuth::Off);
+    if !api.certificates.is_empty() && !asked {
+        let message = "`api.certificates` opens the API to certificates that nobody asks for, expected `ssl.client_ca`, and \
+                       `ssl.client_auth` not `off`";
+        reading.problem_at(&["api", "certificates"], message);
+    }
 }
 
 pub(super) fn listen(reading: &mut Reading<'_>, tls: bool) -> Option<Listen> {

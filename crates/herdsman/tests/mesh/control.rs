@@ -90,3 +90,34 @@ fn without_a_token_in_the_configuration_nobody_changes_anything() {
     assert_eq!(status, "403", "{told}");
     yard.refuses(&["pause", "--url", &api], 69, "no `mesh.control.token`");
 }
+
+#[test]
+fn what_somebody_does_is_logged_with_the_name_of_the_token() {
+    let yard = Yard::up();
+    let text = std::fs::read_to_string(yard.log("herdsman.yml")).unwrap();
+    let (without, _) = text.split_once("  control:").unwrap();
+    let tokens = "api:\n  tokens:\n  - {name: dash, scope: read, token: r3ading-token}\n  \
+                  - {name: ci, scope: operate, token: first-token}\n  \
+                  - {name: ada, scope: operate, token: second-token}\n";
+    yard.folder.file("herdsman.yml", &format!("{without}{tokens}"));
+    let file = yard.folder.file("ada", "second-token\n");
+    let (_running, api) = yard.run();
+    assert_eq!(yard.prints(&["pause", "--url", &api]), "every link: held\n");
+    let resumed = yard.prints(&["resume", "--url", &api, "--token-file", &file]);
+    assert_eq!(resumed, "every link: goes on\n");
+    let (status, told) = curl(&api, "/v2/mesh/plan", Some("r3ading-token"), Some(&json!({})));
+    assert_eq!((status.as_str(), &told["error"]["code"]), ("403", &json!("scope_too_narrow")));
+    let (status, begun) = curl(&api, "/v2/mesh/plan", Some("second-token"), Some(&json!({})));
+    assert_eq!(status, "202", "{begun}");
+    let (status, job) = curl(&api, "/v2/mesh/job?id=1", Some("r3ading-token"), None);
+    assert_eq!((status.as_str(), &job["by"]), ("200", &json!("token ada")), "{job}");
+    let log = || yard.read("log");
+    for logged in [
+        "paused=true by=\"token ci\"",
+        "paused=false by=\"token ada\"",
+        "who=\"token dash\"",
+        "verb=\"plan\" by=\"token ada\"",
+    ] {
+        until(logged, log, |log: &String| log.contains(logged));
+    }
+}

@@ -254,7 +254,7 @@ fn shape_of(of: &Type, reader: &str, facts: &Facts) -> Shape {
         ("bool", _) => Shape::Switch,
         ("u16" | "u32" | "u64" | "usize" | "NonZeroUsize" | "Timeline", _) => Shape::Number,
         ("PathBuf", _) => Shape::File,
-        ("WriteGuard", _) => Shape::WordOrOff("WriteGuard".to_owned()),
+        (name @ ("WriteGuard" | "ClientAuth"), _) => Shape::WordOrOff(name.to_owned()),
         ("SystemId", _) => Shape::Number,
         (
             "String" | "Secret" | "SecretString" | "NodeName" | "SlotName" | "PublicationName"

@@ -50,6 +50,7 @@ impl MeshConfig {
             ("token", control.token.take().map(|secret| secret.expose().to_owned())),
             ("token_file", control.token_file.take().map(|file| file.display().to_string())),
             ("token_env", control.token_env.take()),
+            ("token_command", control.token_command.take()),
         ];
         let given: Vec<_> =
             keys.into_iter().filter_map(|(key, value)| Some((key, value?))).collect();

@@ -121,6 +121,7 @@ impl Application {
             b64password: given(self.b64password.take()),
             password_file: self.password_file.take(),
             password_env: self.password_env.take(),
+            password_command: self.password_command.take(),
             password_encoding: self.password_encoding.take(),
         };
         login.resolve(reading, &["route", "application"], hosts);

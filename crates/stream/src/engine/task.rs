@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use futures_util::FutureExt;
 use herdsman_node::Lsn;
+use tracing::Instrument as _;
 
 use crate::checkpoint::CheckpointError;
 use crate::dead_letter::DeadLetterError;
@@ -33,7 +34,14 @@ pub(super) async fn deliver(
     id: WorkId,
     batch: Arc<Batch>,
 ) -> Done {
-    let delivered = AssertUnwindSafe(sink.deliver(&batch)).catch_unwind().await;
+    let span = tracing::debug_span!(
+        target: "otel",
+        "stream batch",
+        herdsman.sink = &*name,
+        herdsman.changes = batch.changes.len(),
+    );
+    let delivering = AssertUnwindSafe(sink.deliver(&batch)).catch_unwind();
+    let delivered = delivering.instrument(span).await;
     let result = delivered
         .unwrap_or_else(|_| Err(DeliveryError::Unavailable(panicked("deliver to", &name))));
     Done::Delivered { sink: index, id, batch, result }

@@ -11,6 +11,8 @@ pub(crate) struct Sources<'a> {
     pub(crate) value: Option<&'a Secret>,
     pub(crate) environment: Option<&'a str>,
     pub(crate) file: Option<&'a PathBuf>,
+    /// A program and its arguments.
+    pub(crate) command: Option<&'a str>,
 }
 
 /// Longest secret taken from a file.
@@ -22,18 +24,21 @@ impl Sources<'_> {
     /// # Errors
     /// What is wrong with the source; never the secret.
     pub(crate) fn read(&self) -> Result<Option<Secret>, String> {
-        let found = match (self.value, self.environment, self.file) {
-            (None, None, None) => return Ok(None),
-            (Some(value), None, None) => value.clone(),
-            (None, Some(variable), None) => {
+        let found = match (self.value, self.environment, self.file, self.command) {
+            (None, None, None, None) => return Ok(None),
+            (Some(value), None, None, None) => value.clone(),
+            (None, Some(variable), None, None) => {
                 Secret::from(std::env::var(variable).map_err(|_| {
                     format!("the variable `{variable}` is not set, or is not UTF-8")
                 })?)
             }
-            (None, None, Some(file)) => first_line(file)?,
+            (None, None, Some(file), None) => first_line(file)?,
+            (None, None, None, Some(command)) => {
+                Secret::from(herdsman_config::of_command(command, "secret")?)
+            }
             _ => {
                 return Err("the secret is given more than once, expected one of `secret`, \
-                            `secret_env` and `secret_file`"
+                            `secret_env`, `secret_file` and `secret_command`"
                     .to_owned());
             }
         };
@@ -70,12 +75,13 @@ mod tests {
         for sources in [
             Sources { value: Some(&value), ..Sources::default() },
             Sources { file: Some(&file), ..Sources::default() },
+            Sources { command: Some("printf hunter2"), ..Sources::default() },
         ] {
             assert_eq!(sources.read().unwrap().unwrap().expose(), "hunter2");
-            assert!(!format!("{sources:?}").contains("hunter2"));
+            assert!(sources.command.is_some() || !format!("{sources:?}").contains("hunter2"));
         }
         assert_eq!(Sources::default().read().unwrap(), None);
-        let twice = Sources { value: Some(&value), file: Some(&file), environment: None };
+        let twice = Sources { value: Some(&value), file: Some(&file), ..Sources::default() };
         assert!(twice.read().unwrap_err().contains("more than once"));
         let unset =
             Sources { environment: Some("HERDSMAN_NO_SUCH_VARIABLE"), ..Sources::default() };

@@ -1,5 +1,8 @@
+use hyper::header::{AUTHORIZATION, HeaderMap};
+
 use super::*;
-use crate::control::ControlAnswer;
+use crate::control::{ControlAnswer, Verb};
+use crate::{ApiConfig, Scope, TokenConfig};
 
 #[derive(Debug)]
 struct Mesh;
@@ -22,7 +25,7 @@ impl MeshControl for Mesh {
         }
     }
 
-    fn call(&self, name: &str, parameters: Map<String, Value>) -> ControlAnswer {
+    fn call(&self, name: &str, parameters: Map<String, Value>, _by: &str) -> ControlAnswer {
         let outcome = match (name, parameters.get("link").and_then(Value::as_str)) {
             ("status", _) => Ok(self.status()),
             ("verify", _) => Err(ControlRefusal::Busy("one is under way".to_owned())),
@@ -35,8 +38,43 @@ impl MeshControl for Mesh {
     }
 }
 
+/// What somebody may who comes to the door.
+#[derive(Clone, Copy)]
+enum Right {
+    Change,
+    Read,
+    Look,
+    /// Nobody may more.
+    Closed,
+}
+
+fn guest(right: Right) -> Guest {
+    let mut headers = HeaderMap::new();
+    let token = match right {
+        Right::Change => "Bearer s3cret-token",
+        Right::Read => "Bearer r3ading-token",
+        Right::Look | Right::Closed => "Bearer none",
+    };
+    headers.insert(AUTHORIZATION, token.parse().unwrap());
+    let reader = TokenConfig {
+        name: "reader".to_owned(),
+        scope: Scope::Read,
+        token: Some("r3ading-token".to_owned().into()),
+        token_file: None,
+        token_env: None,
+        token_command: None,
+    };
+    match right {
+        Right::Closed => Guest::of(&headers, None, &ApiConfig::default(), None),
+        _ => {
+            let config = ApiConfig { tokens: vec![reader], ..ApiConfig::default() };
+            Guest::of(&headers, None, &config, Mesh.token())
+        }
+    }
+}
+
 async fn ask(body: &str, right: Right) -> (u16, Value) {
-    let answers = answer(body.as_bytes(), right, &Mesh).await;
+    let answers = answer(body.as_bytes(), &guest(right), &Mesh).await;
     answers.map_or((204, Value::Null), |a| (a.status.as_u16(), a.document))
 }
 
@@ -101,6 +139,9 @@ async fn what_changes_takes_the_token() {
     let (status, answer) = ask(body, Right::Closed).await;
     assert!(status == 403 && error(-32002, &json!(1), &answer), "{answer}");
     assert!(answer["error"]["message"].as_str().unwrap().contains("mesh.control.token"));
+    let (status, answer) = ask(body, Right::Read).await;
+    assert!(status == 403 && error(-32005, &json!(1), &answer), "{answer}");
+    assert!(answer["error"]["message"].as_str().unwrap().contains("`operate`"));
 }
 
 #[tokio::test]

@@ -35,7 +35,7 @@ fn unknown_keys_and_wrong_shapes_are_refused() {
     check("users: [a]", "7:10: `gateway.users` is a list, expected a map of keys and values");
     check(
         "users: {app: {passwd: s3cret}}",
-        "7:17: unknown key `passwd` in `gateway.users.app`, expected password, b64password, password_file, password_env, auth, server_user, server_password, server_b64password, server_password_file, server_password_env or pool",
+        "7:17: unknown key `passwd` in `gateway.users.app`, expected password, b64password, password_file, password_env, password_command, auth, server_user, server_password, server_b64password, server_password_file, server_password_env, server_password_command or pool",
     );
     check(
         "databases: {d: {pool: {connect_timeout: 1s}}}",
@@ -59,7 +59,7 @@ fn unknown_keys_and_wrong_shapes_are_refused() {
     );
     check(
         "auth_query: {user: u, sql: x}",
-        "7:25: unknown key `sql` in `gateway.auth_query`, expected user, password, b64password, password_file, password_env, database or query",
+        "7:25: unknown key `sql` in `gateway.auth_query`, expected user, password, b64password, password_file, password_env, password_command, database or query",
     );
     check(
         "switchover: {demote: stop}",

@@ -144,13 +144,18 @@ impl Door {
         Self { setup: Arc::new(setup), engine, status, jobs }
     }
 
-    fn pause(&self, parameters: Map<String, Value>, paused: bool) -> Result<Value, ControlRefusal> {
+    fn pause(
+        &self,
+        parameters: Map<String, Value>,
+        paused: bool,
+        by: &str,
+    ) -> Result<Value, ControlRefusal> {
         let LinkParameters { link } = read(parameters)?;
         let link = link.map(|link| self.link(&link)).transpose()?;
         self.engine.pause(link.as_ref(), paused);
         let links =
             link.map_or_else(|| json!("all"), |l| json!(format!("{}:{}", l.source, l.target)));
-        tracing::info!(%links, paused, "told through the API");
+        tracing::info!(%links, paused, by, "told through the API");
         Ok(json!({"links": links, "paused": paused}))
     }
 
@@ -182,10 +187,15 @@ impl Door {
         self.jobs.find(number)
     }
 
-    fn up(&self, parameters: Map<String, Value>, plan_only: bool) -> Result<Value, ControlRefusal> {
+    fn up(
+        &self,
+        parameters: Map<String, Value>,
+        plan_only: bool,
+        by: &str,
+    ) -> Result<Value, ControlRefusal> {
         let UpParameters { merge } = read(parameters)?;
         let setup = Arc::clone(&self.setup);
-        self.jobs.begin(if plan_only { "plan" } else { "up" }, |teller| async move {
+        self.jobs.begin(if plan_only { "plan" } else { "up" }, by, |teller| async move {
             let options = install::Options { merge, ..install::Options::default() };
             let (_, plan) =
                 install::prepare(&setup, &options).await.map_err(|error| error.to_string())?;
@@ -208,19 +218,19 @@ impl Door {
         })
     }
 
-    fn add(&self, parameters: Map<String, Value>) -> Result<Value, ControlRefusal> {
+    fn add(&self, parameters: Map<String, Value>, by: &str) -> Result<Value, ControlRefusal> {
         let AddParameters { node, donor } = read(parameters)?;
         let node = self.node(&node)?;
         let donor = donor.map(|donor| self.node(&donor)).transpose()?;
         let setup = Arc::clone(&self.setup);
-        self.jobs.begin("add", |teller| async move {
+        self.jobs.begin("add", by, |teller| async move {
             let options = join::Options { donor, ..join::Options::default() };
             let joined = join::add(&setup, &node, &options, |progress| teller.tell(progress)).await;
             told(joined)
         })
     }
 
-    fn remove(&self, parameters: Map<String, Value>) -> Result<Value, ControlRefusal> {
+    fn remove(&self, parameters: Map<String, Value>, by: &str) -> Result<Value, ControlRefusal> {
         let RemoveParameters { node, dead, force, keep_columns, keep_writable, cancel } =
             read(parameters)?;
         let node = self.node(&node)?;
@@ -231,14 +241,14 @@ impl Door {
         }
         if cancel {
             self.jobs.end("remove", "its leave is called off");
-            return self.jobs.begin("remove", |teller| async move {
+            return self.jobs.begin("remove", by, |teller| async move {
                 let id = leave::cancel(&setup, &node, |step| {
                     teller.tell(&json!({"node": step.node.as_str(), "what": step.what}));
                 });
                 told(id.await.map(|id| json!({"id": id, "state": "active"})))
             });
         }
-        self.jobs.begin("remove", |teller| async move {
+        self.jobs.begin("remove", by, |teller| async move {
             let options = leave::Options {
                 dead,
                 force,
@@ -252,21 +262,21 @@ impl Door {
         })
     }
 
-    fn sequences(&self, parameters: Map<String, Value>) -> Result<Value, ControlRefusal> {
+    fn sequences(&self, parameters: Map<String, Value>, by: &str) -> Result<Value, ControlRefusal> {
         let Nothing {} = read(parameters)?;
         let setup = Arc::clone(&self.setup);
-        self.jobs.begin("sequences", |_| async move { told(sequences::look(&setup).await) })
+        self.jobs.begin("sequences", by, |_| async move { told(sequences::look(&setup).await) })
     }
 
-    fn orphans(&self, parameters: Map<String, Value>) -> Result<Value, ControlRefusal> {
+    fn orphans(&self, parameters: Map<String, Value>, by: &str) -> Result<Value, ControlRefusal> {
         let OrphansParameters { repair } = read(parameters)?;
         let setup = Arc::clone(&self.setup);
-        self.jobs.begin("orphans", |_| async move {
+        self.jobs.begin("orphans", by, |_| async move {
             told(verify::orphans(&setup, PATIENCE, repair).await)
         })
     }
 
-    fn ddl(&self, parameters: Map<String, Value>) -> Result<Value, ControlRefusal> {
+    fn ddl(&self, parameters: Map<String, Value>, by: &str) -> Result<Value, ControlRefusal> {
         let DdlParameters { statements, role, timeout_seconds, retry } = read(parameters)?;
         if statements.is_empty() == retry.is_none() {
             let wrong = "expected either `statements`, a list of texts, or `retry`, a job's number";
@@ -277,7 +287,7 @@ impl Door {
             options.timeout = Duration::from_secs(seconds.into());
         }
         let setup = Arc::clone(&self.setup);
-        self.jobs.begin("ddl", |teller| async move {
+        self.jobs.begin("ddl", by, |teller| async move {
             let tell = |progress: &ddl::Progress| teller.tell(progress);
             told(match retry {
                 Some(id) => ddl::retry(&setup, id, options.timeout, tell).await,
@@ -286,10 +296,10 @@ impl Door {
         })
     }
 
-    fn verify(&self, parameters: Map<String, Value>) -> Result<Value, ControlRefusal> {
+    fn verify(&self, parameters: Map<String, Value>, by: &str) -> Result<Value, ControlRefusal> {
         let VerifyParameters { tables, repair } = read(parameters)?;
         let setup = Arc::clone(&self.setup);
-        self.jobs.begin("verify", |teller| async move {
+        self.jobs.begin("verify", by, |teller| async move {
             let options = verify::Options { tables, repair, ..verify::Options::default() };
             told(verify::run(&setup, &options, |progress| teller.tell(progress)).await)
         })
@@ -309,20 +319,20 @@ impl MeshControl for Door {
         VERBS.iter().find(|(known, _)| *known == name).map(|(_, verb)| *verb)
     }
 
-    fn call(&self, name: &str, parameters: Map<String, Value>) -> ControlAnswer {
+    fn call(&self, name: &str, parameters: Map<String, Value>, by: &str) -> ControlAnswer {
         let outcome = match name {
             "status" => read::<Nothing>(parameters).map(|_| self.status()),
             "job" => self.job(parameters),
-            "pause" => self.pause(parameters, true),
-            "resume" => self.pause(parameters, false),
-            "plan" => self.up(parameters, true),
-            "up" => self.up(parameters, false),
-            "verify" => self.verify(parameters),
-            "add" => self.add(parameters),
-            "remove" => self.remove(parameters),
-            "sequences" => self.sequences(parameters),
-            "orphans" => self.orphans(parameters),
-            "ddl" => self.ddl(parameters),
+            "pause" => self.pause(parameters, true, by),
+            "resume" => self.pause(parameters, false, by),
+            "plan" => self.up(parameters, true, by),
+            "up" => self.up(parameters, false, by),
+            "verify" => self.verify(parameters, by),
+            "add" => self.add(parameters, by),
+            "remove" => self.remove(parameters, by),
+            "sequences" => self.sequences(parameters, by),
+            "orphans" => self.orphans(parameters, by),
+            "ddl" => self.ddl(parameters, by),
             "conflicts" => {
                 let setup = Arc::clone(&self.setup);
                 return Box::pin(async move { conflicts(&setup, read(parameters)?).await });
@@ -373,3 +383,6 @@ fn read<T: DeserializeOwned>(parameters: Map<String, Value>) -> Result<T, Contro
     serde_json::from_value(Value::Object(parameters))
         .map_err(|error| ControlRefusal::Parameters(error.to_string()))
 }
+
+#[cfg(test)]
+mod tests;

@@ -22,6 +22,8 @@ struct All {
 #[derive(Debug)]
 struct Job {
     verb: &'static str,
+    /// Who began it, as the log has it.
+    by: String,
     state: State,
     begun: Instant,
     /// How far it is, in the verb's own shape.
@@ -50,13 +52,14 @@ pub(super) struct Teller {
 const KEPT: usize = 100;
 
 impl Jobs {
-    /// Begins one, unless one is under way: they change, or read, the same tables.
+    /// Begins one for somebody, unless one is under way: they change, or read, the same tables.
     ///
     /// # Errors
     /// Which one is under way.
     pub(super) fn begin<W>(
         &self,
         verb: &'static str,
+        by: &str,
         work: impl FnOnce(Teller) -> W,
     ) -> Result<Value, ControlRefusal>
     where
@@ -75,6 +78,7 @@ impl Jobs {
             let id = all.last;
             let job = Job {
                 verb,
+                by: by.to_owned(),
                 state: State::Running,
                 begun: Instant::now(),
                 progress: Value::Null,
@@ -102,10 +106,10 @@ impl Jobs {
                     Ok(result) => (job.state, job.result) = (State::Done, result),
                     Err(problem) => (job.state, job.problem) = (State::Failed, Some(problem)),
                 }
-                tracing::info!(id, verb, state = ?job.state, problem = job.problem, "a job of the mesh ended");
+                tracing::info!(id, verb, by = job.by, state = ?job.state, problem = job.problem, "a job of the mesh ended");
             }
         });
-        tracing::info!(id, verb, "a job of the mesh began");
+        tracing::info!(id, verb, by, "a job of the mesh began");
         Ok(json!({"job": id}))
     }
 
@@ -133,6 +137,7 @@ impl Jobs {
         Ok(json!({
             "job": id,
             "verb": job.verb,
+            "by": job.by,
             "state": job.state,
             "seconds": job.begun.elapsed().as_secs_f64(),
             "progress": job.progress,
@@ -165,13 +170,13 @@ mod tests {
     async fn a_job_is_asked_for_until_it_has_ended_and_nothing_runs_beside_it() {
         let jobs = Jobs::default();
         let (end, ended) = tokio::sync::oneshot::channel::<()>();
-        let begun = jobs.begin("verify", |teller| async move {
+        let begun = jobs.begin("verify", "token a", |teller| async move {
             teller.tell(&"half");
             let _told = ended.await;
             Ok(json!("equal"))
         });
         assert_eq!(begun, Ok(json!({"job": 1})));
-        let busy = jobs.begin("up", |_| async { Ok(Value::Null) });
+        let busy = jobs.begin("up", "token b", |_| async { Ok(Value::Null) });
         assert!(matches!(busy, Err(ControlRefusal::Busy(why)) if why.contains("job 1 (`verify`)")));
         end.send(()).unwrap();
         let found = loop {
@@ -183,8 +188,12 @@ mod tests {
         };
         assert_eq!((&found["state"], &found["result"]), (&json!("done"), &json!("equal")));
         assert_eq!(found["progress"], "half");
+        assert_eq!(found["by"], "token a");
         assert!(matches!(jobs.find(2), Err(ControlRefusal::Missing(_))));
-        assert_eq!(jobs.begin("up", |_| async { Err("no".to_owned()) }), Ok(json!({"job": 2})));
+        assert_eq!(
+            jobs.begin("up", "token b", |_| async { Err("no".to_owned()) }),
+            Ok(json!({"job": 2}))
+        );
         while jobs.find(2).unwrap()["state"] == "running" {
             tokio::task::yield_now().await;
         }
@@ -195,11 +204,11 @@ mod tests {
     async fn only_a_job_of_the_verb_that_is_named_is_ended_and_another_begins_at_once() {
         let jobs = Jobs::default();
         let never = |_| std::future::pending::<Result<Value, String>>();
-        jobs.begin("remove", never).unwrap();
+        jobs.begin("remove", "token a", never).unwrap();
         jobs.end("verify", "no more");
-        assert!(matches!(jobs.begin("up", never), Err(ControlRefusal::Busy(_))));
+        assert!(matches!(jobs.begin("up", "token b", never), Err(ControlRefusal::Busy(_))));
         jobs.end("remove", "no more");
-        assert_eq!(jobs.begin("up", never), Ok(json!({"job": 2})));
+        assert_eq!(jobs.begin("up", "token b", never), Ok(json!({"job": 2})));
         let ended = jobs.find(1).unwrap();
         assert_eq!((&ended["state"], &ended["problem"]), (&json!("failed"), &json!("no more")));
     }

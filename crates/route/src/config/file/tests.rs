@@ -123,7 +123,7 @@ fn wrong_logins_are_told_without_the_password() {
     );
     check(
         "route:\n  application: {password: s3cret, nope: 1}\n",
-        "5:35: unknown key `nope` in `route.application`, expected user, dbname, application_name, sslcert, sslkey, password, b64password, password_file, password_env or password_encoding",
+        "5:35: unknown key `nope` in `route.application`, expected user, dbname, application_name, sslcert, sslkey, password, b64password, password_file, password_env, password_command or password_encoding",
     );
     check(
         "route:\n  application:\n    b64password: s3cret!\n",

@@ -38,6 +38,8 @@ pub struct PostgresConfig {
     pub password_env: Option<String>,
     /// File whose first line is the password.
     pub password_file: Option<PathBuf>,
+    /// Program and arguments that print the password.
+    pub password_command: Option<String>,
     /// libpq's `sslmode`.
     pub sslmode: Option<String>,
     /// File with the certificates to trust.
@@ -115,6 +117,7 @@ impl Default for PostgresConfig {
             password: None,
             password_env: None,
             password_file: None,
+            password_command: None,
             sslmode: None,
             sslrootcert: None,
             sslcert: None,
@@ -163,6 +166,7 @@ impl PostgresConfig {
             value: self.password.as_ref(),
             environment: self.password_env.as_deref(),
             file: self.password_file.as_ref(),
+            command: self.password_command.as_deref(),
         };
         let password = sources.read().map_err(|problem| format!("the password: {problem}"))?;
         if let Some(password) = password {

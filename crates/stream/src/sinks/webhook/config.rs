@@ -41,6 +41,9 @@ pub struct WebhookConfig {
     /// The file whose first line it is.
     #[serde(default)]
     pub secret_file: Option<PathBuf>,
+    /// The program, with its arguments, that prints it.
+    #[serde(default)]
+    pub secret_command: Option<String>,
     /// A PEM file with the authorities, or the certificates themselves, that the receiver is known by; those that this
     /// machine trusts when left out.
     #[serde(default)]
@@ -77,6 +80,7 @@ impl WebhookConfig {
             value: self.secret.as_ref(),
             environment: self.secret_env.as_deref(),
             file: self.secret_file.as_ref(),
+            command: self.secret_command.as_deref(),
         };
         sources.read().map_err(|problem| self.wrong(problem))
     }

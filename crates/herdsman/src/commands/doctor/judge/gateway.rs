@@ -26,7 +26,7 @@ pub(super) fn findings(config: &Config, evidence: &Evidence) -> Vec<Finding> {
         about.map(|finding| finding.on(node)).collect::<Vec<_>>()
     }));
     found.extend(gateway_door(&config.gateway));
-    let has_control = config.mesh.control.token.is_some();
+    let has_control = config.mesh.control.token.is_some() || !config.api.tokens.is_empty();
     found.extend(api_door(&config.listen.bind, config.ssl.is_some(), has_control));
     found
 }
@@ -138,7 +138,8 @@ fn api_door(bind: &str, tls: bool, has_control: bool) -> Option<Finding> {
     let says = format!("the API listens on {bind} and is not encrypted");
     Some(match has_control {
         true => {
-            let says = format!("{says}: the token of `mesh.control` can be read on the way");
+            let says =
+                format!("{says}: tokens (`mesh.control`, `api.tokens`) can be read on the way");
             Finding::warning(Code::OpenDoor, "API: TLS", says, fix)
         }
         false => Finding::info(Code::OpenDoor, "API: TLS", says, fix),

@@ -61,7 +61,6 @@ mod v2;
 
 pub use config::{ApiConfig, Bodies};
 pub use control::{ControlAnswer, ControlRefusal, MeshControl, Verb};
-pub use events::Event;
 pub use listen::{BindError, Listen};
 pub use live::{LiveFeed, LiveRefusal, LiveRequest, LiveStream};
 pub use metrics::Metrics;

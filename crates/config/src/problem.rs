@@ -175,7 +175,9 @@ fn is_secret(path: &[String]) -> bool {
         | ["stream" | "mesh", "login", key]
         | ["mesh", "control", key] => looks_secret(key),
         // Settings of a sink or a hook: whatever looks like a secret is one, at any depth; URLs and commands may hold one.
-        ["stream", "sinks", _, _, keys @ ..] | ["hooks", _, _, keys @ ..] => keys.iter().any(|key| may_hold_secret(key)),
+        ["stream", "sinks", _, _, keys @ ..] | ["hooks", _, _, keys @ ..] => {
+            keys.iter().any(|key| may_hold_secret(key))
+        }
         ["ssl", ..] => true,
         _ => false,
     }

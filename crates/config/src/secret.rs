@@ -138,8 +138,7 @@ mod tests {
         assert_eq!(NONE.read().unwrap(), None);
         let twice = SecretSources { value: Some(&value), file: Some(&file), ..NONE };
         assert!(twice.read().unwrap_err().contains("more than once"));
-        let unset =
-            SecretSources { environment: Some("HERDSMAN_NO_SUCH_VARIABLE"), ..NONE };
+        let unset = SecretSources { environment: Some("HERDSMAN_NO_SUCH_VARIABLE"), ..NONE };
         assert!(unset.read().unwrap_err().contains("`HERDSMAN_NO_SUCH_VARIABLE` is not set"));
         std::fs::write(&file, "\n").unwrap();
         assert!(SecretSources { file: Some(&file), ..NONE }.read().is_err());

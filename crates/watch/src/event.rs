@@ -261,8 +261,10 @@ mod tests {
 
         let mut lost = healthy.clone();
         lost.verdict = Verdict::None { why: Why::NoClaimant, reason: "nobody".to_owned() };
-        lost.nodes
-            .insert(name("n1"), NodeView { error: Some("refused".to_owned()), ..NodeView::default() });
+        lost.nodes.insert(
+            name("n1"),
+            NodeView { error: Some("refused".to_owned()), ..NodeView::default() },
+        );
         assert_eq!(said(&healthy, &lost), ["no_primary", "node_down n1"]);
 
         let mut promoted = herd("n2");

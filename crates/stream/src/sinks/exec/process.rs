@@ -9,8 +9,8 @@ use tokio::process::{ChildStdin, ChildStdout, Command};
 use tokio::time::timeout;
 
 use super::answer::Tally;
-use super::{ExecConfig, Group};
 use super::lines::Lines;
+use super::{ExecConfig, Group};
 
 /// A command that is fed lines. Killed when dropped.
 #[derive(Debug)]

@@ -25,7 +25,9 @@ use crate::problem::Problem;
 use crate::reply::Follow;
 use crate::state::View;
 use crate::target::Query;
-use crate::{ApiState, LiveFeed, LiveStream, MeshControl, Metrics, TlsIdentity, control, router};
+use crate::{
+    ApiState, HookBoard, LiveFeed, LiveStream, MeshControl, Metrics, TlsIdentity, control, router,
+};
 
 /// What every connection reads.
 #[derive(Clone, Debug)]
@@ -35,6 +37,7 @@ pub(crate) struct Shared {
     pub(crate) live: watch::Receiver<Option<Arc<dyn LiveStream>>>,
     pub(crate) mesh: watch::Receiver<Option<Arc<dyn MeshControl>>>,
     pub(crate) metrics: watch::Receiver<Option<Arc<dyn Metrics>>>,
+    pub(crate) hooks: watch::Receiver<Option<Arc<dyn HookBoard>>>,
     pub(crate) events: Events,
     pub(crate) stop: CancellationToken,
 }
@@ -129,7 +132,7 @@ async fn http<S>(
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let Shared { state, tls: _, live, mesh, metrics, events, stop } = shared;
+    let Shared { state, tls: _, live, mesh, metrics, hooks, events, stop } = shared;
     let last_use = Arc::new(LastUse { began: Instant::now(), millis: AtomicU64::new(0) });
     let limit = || state.borrow().config.request_timeout;
     let service = service_fn({
@@ -140,7 +143,7 @@ async fn http<S>(
             last_use.touch();
             let state = Arc::clone(&state.borrow());
             let (live, mesh) = (live.borrow().clone(), mesh.borrow().clone());
-            let metrics = metrics.borrow().clone();
+            let (metrics, hooks) = (metrics.borrow().clone(), hooks.borrow().clone());
             let response = match mesh {
                 Some(mesh) if control::is_meant(request.uri().path()) => {
                     Err(Box::pin(control::answer(request, state.config.bodies, mesh)))
@@ -151,6 +154,7 @@ async fn http<S>(
                         live: live.as_deref(),
                         mesh: mesh.as_deref(),
                         metrics: metrics.as_deref(),
+                        hooks: hooks.as_deref(),
                         events: &events,
                         about: about.as_deref(),
                     };
@@ -234,6 +238,7 @@ struct Door<'a> {
     live: Option<&'a dyn LiveStream>,
     mesh: Option<&'a dyn MeshControl>,
     metrics: Option<&'a dyn Metrics>,
+    hooks: Option<&'a dyn HookBoard>,
     events: &'a Events,
     /// The node whose port it is.
     about: Option<&'a NodeName>,
@@ -241,7 +246,7 @@ struct Door<'a> {
 
 impl Door<'_> {
     fn respond(&self, request: &Request<Incoming>) -> Answer {
-        let Self { state, live, mesh, metrics, events: _, about } = *self;
+        let Self { state, live, mesh, metrics, hooks, events: _, about } = *self;
         let began = Instant::now();
         let topology = state.watch.topology();
         let view = View {
@@ -252,6 +257,7 @@ impl Door<'_> {
             live: live.is_some(),
             mesh,
             metrics,
+            hooks,
             about,
             now: state.watch.now(),
         };

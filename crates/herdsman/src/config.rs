@@ -18,6 +18,7 @@
 //! | `stream` | see [`herdsman_stream::StreamConfig`] | |
 //! | `gateway` | see [`herdsman_gateway::GatewayConfig`] | no gateway |
 //! | `mesh` | see [`herdsman_mesh::MeshConfig`] | no mesh |
+//! | `hooks` | list of [`herdsman_hooks::HookConfig`] | none |
 //!
 //! Besides libpq's keys a host takes, instead of `password`: `b64password` (base64), `password_file` (the first line of
 //! a file) or `password_env` (the name of a variable); and `password_encoding: base64`, which says that the password is
@@ -32,6 +33,7 @@ use std::path::{Path, PathBuf};
 use herdsman_api::{ApiConfig, Groups, Listen, Ssl};
 use herdsman_config::{File, Reading};
 use herdsman_gateway::GatewayConfig;
+use herdsman_hooks::HooksConfig;
 use herdsman_mesh::MeshConfig;
 use herdsman_node::{Conninfo, NodeName};
 use herdsman_stream::StreamConfig;
@@ -59,6 +61,7 @@ pub(crate) struct Config {
     /// The same for the same text of that section: what it means cannot be compared.
     pub(crate) stream_print: u64,
     pub(crate) mesh: MeshConfig,
+    pub(crate) hooks: HooksConfig,
     /// The same for the same text of `hosts`.
     pub(crate) hosts_print: u64,
     /// What koyo-postgres-replication's variables say.
@@ -124,6 +127,7 @@ impl Config {
         let stream_print = print(&reading.section::<serde_json::Value>("stream"));
 
         let mesh = MeshConfig::read(reading, &hosts);
+        let hooks = HooksConfig::read(reading, &hosts);
         let hosts_print = print(&reading.section::<serde_json::Value>("hosts"));
 
         let secrets = [
@@ -135,6 +139,7 @@ impl Config {
             || reading.has_secret_below(&["stream"])
             || reading.has_secret_below(&["gateway"])
             || reading.has_secret_below(&["mesh"])
+            || reading.has_secret_below(&["hooks"])
             || hosts.values().any(|host| host.inline_password);
         let nodes: BTreeMap<_, _> =
             hosts.into_iter().map(|(name, host)| (name, host.conninfo)).collect();
@@ -161,6 +166,7 @@ impl Config {
             stream,
             stream_print,
             mesh,
+            hooks,
             hosts_print,
             koyo,
             notes,

@@ -12,7 +12,7 @@ pub struct Herd(pub BTreeMap<NodeName, Part>);
 /// A node's part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
-    /// The proven primary.
+    /// The proven primary; in a mesh each member that is up.
     Writer,
     /// A standby that may be read.
     Reader,
@@ -42,7 +42,7 @@ impl Herd {
         let part = |name: &NodeName| {
             let view = topology.nodes.get(name)?;
             let readable = topology.readers().any(|reader| reader == name);
-            Some(if topology.primary() == Some(name) {
+            Some(if topology.is_writer(name) {
                 Part::Writer
             } else if view.fenced || view.foreign || !view.answers() {
                 Part::Away
@@ -55,17 +55,17 @@ impl Herd {
         Self(topology.nodes.keys().filter_map(|name| Some((name.clone(), part(name)?))).collect())
     }
 
-    /// The proven primary.
+    /// The proven primary; in a mesh the first member that is up.
     #[must_use]
     pub fn writer(&self) -> Option<&NodeName> {
         self.with(Part::Writer).next()
     }
 
-    /// Whom reads are sent to: the standbys that may be read, and where there is none, the proven primary.
+    /// Whom reads are sent to: the standbys that may be read, and where there is none, the writer.
     #[must_use]
     pub fn readers(&self) -> Vec<&NodeName> {
         let readers: Vec<_> = self.with(Part::Reader).collect();
-        if readers.is_empty() { self.writer().into_iter().collect() } else { readers }
+        if readers.is_empty() { self.with(Part::Writer).collect() } else { readers }
     }
 
     fn with(&self, wanted: Part) -> impl Iterator<Item = &NodeName> {
@@ -143,6 +143,10 @@ pub(crate) mod tests {
             assert_eq!(Herd::of(&topology), expected(Part::Resting));
             assert_eq!(Herd::of(&topology).writer(), None);
         }
+        let member = NodeView { member: true, ..view(Role::Primary, true) };
+        topology.verdict = Verdict::None { why: Why::Mesh, reason: "a mesh".to_owned() };
+        topology.nodes = [("a", member.clone()), ("b", member)].map(|(n, v)| (name(n), v)).into();
+        assert_eq!(Herd::of(&topology), herd(&[("a", Part::Writer), ("b", Part::Writer)]));
     }
 
     #[test]
@@ -152,6 +156,7 @@ pub(crate) mod tests {
             (vec![("a", Part::Writer), ("b", Part::Resting)], vec!["a"]),
             (vec![("a", Part::Resting), ("b", Part::Reader)], vec!["b"]),
             (vec![("a", Part::Away), ("b", Part::Resting)], vec![]),
+            (vec![("a", Part::Writer), ("b", Part::Writer)], vec!["a", "b"]),
         ];
         for (parts, expected) in cases {
             let herd = herd(&parts);

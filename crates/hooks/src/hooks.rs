@@ -16,7 +16,7 @@ use crate::herd::{Place, Places};
 use crate::hosts::HostsFile;
 use crate::pgbouncer::PgBouncer;
 use crate::post;
-use crate::runner::{How, Keeper, Teller, What, keep, tell};
+use crate::runner::{How, Keeper, Teller, What, keep, known, tell};
 use crate::status::{Board, Statuses};
 
 /// What hooks need to begin.
@@ -205,7 +205,9 @@ impl Prepared {
         let topology = watch.subscribe();
         let task = match shape {
             Shape::Message(teller) => {
-                tokio::spawn(tell(teller, topology, Arc::clone(&board), stop.clone()))
+                // Now, and not when the task begins: whatever comes in between is told.
+                let base = known(&topology);
+                tokio::spawn(tell(teller, base, topology, Arc::clone(&board), stop.clone()))
             }
             Shape::State(keeper) => {
                 tokio::spawn(keep(keeper, topology, Arc::clone(&board), stop.clone()))

@@ -1,6 +1,5 @@
 //! Where each hook stands, for logs, metrics and whoever asks.
 
-use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
@@ -144,12 +143,14 @@ impl Board {
     }
 }
 
-impl fmt::Display for Outcome {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Outcome {
+    /// What metrics call it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
             Self::Succeeded => "succeeded",
             Self::Failed => "failed",
             Self::TimedOut => "timed_out",
-        })
+        }
     }
 }

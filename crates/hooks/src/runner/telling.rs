@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::plan::{Next, after};
-use super::{jitter, settled};
+use super::{jitter, known, settled};
 use crate::config::{ExecConfig, RetryConfig};
 use crate::failure::Failure;
 use crate::herd::Places;
@@ -36,15 +36,16 @@ pub(crate) enum How {
     Slack { poster: Poster, title: Option<String> },
 }
 
-/// Tells until told to stop; what is under way then may end.
+/// Tells until told to stop; what is under way then may end. `base` is what is no news.
 pub(crate) async fn tell(
     teller: Teller,
+    base: Option<Arc<Topology>>,
     topology: watch::Receiver<Arc<Topology>>,
     board: Arc<Board>,
     stop: CancellationToken,
 ) {
     let queue = Queue::new(teller.queue);
-    let gathering = gather(&teller, topology, &queue, &board);
+    let gathering = gather(&teller, base, topology, &queue, &board);
     let working = work(&teller, &queue, &board, &stop);
     tokio::select! {
         () = working => {}
@@ -63,18 +64,22 @@ pub(crate) async fn tell(
 /// Puts what happens into the queue.
 async fn gather(
     teller: &Teller,
+    base: Option<Arc<Topology>>,
     mut topology: watch::Receiver<Arc<Topology>>,
     queue: &Queue<Message>,
     board: &Board,
 ) -> std::convert::Infallible {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let (run, mut number) = (since.as_millis(), 0_u64);
-    settled(&mut topology).await;
-    let first = Arc::clone(&topology.borrow_and_update());
-    // That there is a primary when we begin is no news; that there is none, is.
-    let known = first.primary().is_some() || first.is_mesh();
-    let mut last = if known { Arc::clone(&first) } else { Arc::default() };
-    let mut now = first;
+    let mut last = match base {
+        Some(base) => base,
+        None => {
+            settled(&mut topology).await;
+            // That there is none when we begin is news.
+            known(&topology).unwrap_or_default()
+        }
+    };
+    let mut now = Arc::clone(&topology.borrow_and_update());
     loop {
         let events = Event::between(&last, &now);
         for event in events.into_iter().filter(|event| teller.events.contains(&event.kind())) {

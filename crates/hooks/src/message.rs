@@ -4,17 +4,19 @@ use std::fmt::Write as _;
 
 use herdsman_node::NodeName;
 use herdsman_watch::Event;
+use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::herd::Places;
 
 /// An event on its way to one hook.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub(crate) struct Message {
     /// The same whenever it comes again, and of no other message.
     pub(crate) id: String,
     /// When it was seen, in RFC 3339.
     at: String,
+    #[serde(flatten)]
     event: Event,
 }
 
@@ -23,9 +25,10 @@ impl Message {
         Self { id, at, event }
     }
 
-    /// The event as `/v2/events` has it.
+    /// The event as `/v2/events` has it, in one line.
     pub(crate) fn json(&self) -> String {
-        Value::Object(self.fields()).to_string()
+        // Strings and numbers only: it cannot fail. Should that change, the event is an empty object.
+        serde_json::to_string(self).unwrap_or_else(|_| "{}".to_owned())
     }
 
     /// Variables for a command: each field of the JSON, and where the node is that it is about.
@@ -60,14 +63,11 @@ impl Message {
     }
 
     fn fields(&self) -> Map<String, Value> {
-        let mut fields = Map::new();
-        fields.insert("id".to_owned(), Value::String(self.id.clone()));
-        fields.insert("at".to_owned(), Value::String(self.at.clone()));
-        // Strings and numbers only: it cannot fail. Should that change, the event has no fields of its own.
-        if let Ok(Value::Object(event)) = serde_json::to_value(&self.event) {
-            fields.extend(event);
+        match serde_json::to_value(self) {
+            Ok(Value::Object(fields)) => fields,
+            // As above.
+            Ok(_) | Err(_) => Map::new(),
         }
-        fields
     }
 
     fn node(&self) -> Option<&NodeName> {

@@ -4,6 +4,7 @@ use secrecy::ExposeSecret;
 
 use super::*;
 
+mod hooks;
 mod stream;
 
 /// What most cases have above their mistake.

@@ -156,7 +156,7 @@ impl Teller {
         match &self.how {
             How::Exec { config, timeout, places } => {
                 let variables = message.variables(&self.name, places);
-                let run = exec::run(config, &variables, &message.json(), *timeout).await;
+                let run = exec::run(config, &variables, &(message.json() + "\n"), *timeout).await;
                 run.map_err(|failure| (failure, None))
             }
             How::Webhook(poster) => post::post(poster, message.json(), &message.id).await,

@@ -7,10 +7,11 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::thread::JoinHandle;
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
-use crate::cluster::{Cluster, open_temp_dir, sql, until};
+use crate::cluster::{Cluster, PATIENCE, open_temp_dir, sql, until};
 use crate::program::{Folder, Running, closed_port, get};
 
 /// Who owns nothing: PgBouncer refuses to be root.
@@ -78,7 +79,8 @@ impl PgBouncer {
 
 /// An HAProxy that sends nobody anywhere until somebody says where.
 struct HaProxy {
-    _daemon: Daemon,
+    daemon: Daemon,
+    config: String,
     socket: String,
     write: u16,
 }
@@ -97,11 +99,19 @@ impl HaProxy {
              listen write\n    bind 127.0.0.1:{write}\n{servers}\nlisten read\n    bind 127.0.0.1:{read}\n{servers}\n"
         );
         let config = folder.file("haproxy.cfg", &text);
-        let names = ["/usr/sbin/haproxy", "/usr/local/sbin/haproxy"];
-        let daemon = Daemon::start(names, "HAProxy", |command| {
-            command.args(["-db", "-f", &config]);
-        });
-        Self { _daemon: daemon, socket, write }
+        Self { daemon: Self::daemon(&config), config, socket, write }
+    }
+
+    fn daemon(config: &str) -> Daemon {
+        Daemon::start(["/usr/sbin/haproxy", "/usr/local/sbin/haproxy"], "HAProxy", |command| {
+            command.args(["-db", "-f", config]);
+        })
+    }
+
+    /// Ends it, and starts another that knows nothing of what it was told.
+    fn restart(self) -> Self {
+        drop(self.daemon);
+        Self { daemon: Self::daemon(&self.config), ..self }
     }
 
     /// The states of all servers, as `show stat` has them.
@@ -140,7 +150,7 @@ watch:
       old_connections: kill
   - name: balancer
     retry: {{ pause: 100ms, longest_pause: 500ms }}
-    haproxy: {{ socket: {socket}, writers: [write], readers: [read], servers: {{ n1: pg-n1, n2: pg-n2 }} }}
+    haproxy: {{ socket: {socket}, writers: [write], readers: [read], servers: {{ n1: pg-n1, n2: pg-n2 }}, refresh: 500ms }}
   - name: names
     hosts: {{ file: {dir}/names, writer: writer.db, readers: readers.db }}
   - name: pager
@@ -160,6 +170,25 @@ watch:
     folder.start_command(command)
 }
 
+/// A client that holds its connection, in session mode and so its server's, until that is cut.
+fn held(port: u16, password: &str) -> JoinHandle<()> {
+    let mut config = tokio_postgres::Config::new();
+    config.host("127.0.0.1").port(port).user("app").password(password).dbname("postgres");
+    let (ready, is_ready) = std::sync::mpsc::channel();
+    let client = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let (client, connection) = config.connect(tokio_postgres::NoTls).await.unwrap();
+            let connection = tokio::spawn(connection);
+            client.simple_query("SELECT 1").await.unwrap();
+            ready.send(()).unwrap();
+            let _cut = connection.await;
+        });
+    });
+    is_ready.recv_timeout(PATIENCE).expect("no client gets through");
+    client
+}
+
 #[test]
 fn a_promotion_reaches_pgbouncer_haproxy_a_file_of_names_and_a_command() {
     let cluster = Cluster::start(1);
@@ -167,7 +196,7 @@ fn a_promotion_reaches_pgbouncer_haproxy_a_file_of_names_and_a_command() {
     let sandbox = cluster.sandbox();
     let password = sandbox.credentials().password("app").unwrap();
     let bouncer = PgBouncer::start(&folder, password);
-    let proxy = HaProxy::start(&cluster, &folder);
+    let mut proxy = HaProxy::start(&cluster, &folder);
     let running = watched(&cluster, &folder, &bouncer, &proxy);
     let node = |port: &str| {
         let is_it = |node: &String| sandbox.server_port(node).unwrap().to_string() == port;
@@ -181,9 +210,12 @@ fn a_promotion_reaches_pgbouncer_haproxy_a_file_of_names_and_a_command() {
 
     until("PgBouncer sends its clients to the primary", || who(bouncer.port), |seen| seen == "n1");
     until("so does HAProxy", || who(proxy.write), |seen| seen == "n1");
-    let states = || proxy.states();
     let healthy = "write/n1 in, write/n2 MAINT, read/n1 DRAIN, read/n2 in";
-    until("HAProxy's servers are in and out by their parts", states, |seen| seen == healthy);
+    until(
+        "HAProxy's servers are in and out by their parts",
+        || proxy.states(),
+        |seen| seen == healthy,
+    );
     let names = || read("names");
     until("names have addresses", names, |seen| {
         seen.ends_with("\n127.0.0.1 writer.db\n127.0.0.1 readers.db\n")
@@ -192,18 +224,20 @@ fn a_promotion_reaches_pgbouncer_haproxy_a_file_of_names_and_a_command() {
 
     // Nobody is the primary: nothing new is written, and nobody is sent elsewhere.
     let before = read("pgbouncer.ini");
-    cluster.kill("n1");
+    let held = held(bouncer.port, password);
+    cluster.freeze("n1");
     let nobody = "write/n1 MAINT, write/n2 DRAIN, read/n1 MAINT, read/n2 in";
-    until("no server is written to", states, |seen| seen == nobody);
+    until("no server is written to", || proxy.states(), |seen| seen == nobody);
     until("the command is told", || read("told"), |seen| seen == "no_primary :\n");
     assert_eq!(read("pgbouncer.ini"), before, "without a proven primary the file stays as it is");
     assert!(names().contains("\n127.0.0.1 writer.db\n"), "and so does the writer's name");
 
     cluster.promote("n2");
     until("PgBouncer's clients reach the promoted one", || who(bouncer.port), |seen| seen == "n2");
+    until("who waits for the old one is cut", || held.is_finished(), |seen| *seen);
     until("so do HAProxy's", || who(proxy.write), |seen| seen == "n2");
     let promoted = "write/n1 MAINT, write/n2 in, read/n1 MAINT, read/n2 in";
-    until("where no standby is, the writer is read", states, |seen| seen == promoted);
+    until("where no standby is, the writer is read", || proxy.states(), |seen| seen == promoted);
     let port = cluster.endpoint("n2").rsplit_once(':').unwrap().1.to_owned();
     let told = format!("no_primary :\nprimary n2:{port}\n");
     until("the command is told of it", || read("told"), |seen| *seen == told);
@@ -211,16 +245,23 @@ fn a_promotion_reaches_pgbouncer_haproxy_a_file_of_names_and_a_command() {
     let rights = std::fs::metadata(ini).unwrap().permissions().mode() & 0o777;
     assert_eq!(rights, 0o600, "the file keeps its rights, and with them its secrets");
 
-    let metrics = get(&running.url(), "/metrics");
-    for line in [
-        "herdsman_hook_runs_total{hook=\"pager\",outcome=\"succeeded\"} 2",
-        "herdsman_hook_failing{hook=\"names\"} 0",
-    ] {
-        assert!(metrics.contains(line), "`{line}` is not in:\n{metrics}");
-    }
+    proxy = proxy.restart();
+    until(
+        "an HAProxy that was restarted is told again",
+        || proxy.states(),
+        |seen| seen == promoted,
+    );
+    cluster.thaw("n1");
+
+    let runs = "herdsman_hook_runs_total{hook=\"pager\",outcome=\"succeeded\"} 2";
+    let metrics = || get(&running.url(), "/metrics");
+    let metrics = until("both messages are counted", metrics, |text| text.contains(runs));
+    assert!(metrics.contains("herdsman_hook_failing{hook=\"names\"} 0"), "{metrics}");
     let shown = get(&running.url(), "/v2/hooks");
-    assert!(shown.contains("\"pooler\"") && shown.contains("moved postgres"), "{shown}");
-    for text in [metrics, shown, running.stderr()] {
+    assert!(shown.contains("\"pooler\"") && shown.contains("\"haproxy\""), "{shown}");
+    let log = running.stderr();
+    assert!(log.contains("RELOAD, moved postgres"), "{log}");
+    for text in [metrics, shown, log] {
         assert!(!text.contains("boss-word"), "a password is shown: {text}");
     }
 }

@@ -32,8 +32,13 @@ pub(crate) fn is_address(text: &str) -> bool {
 impl HaProxy {
     /// Makes it so.
     pub(crate) async fn keep(&self, herd: &Herd) -> Result<String, String> {
+        let mut complaint = None;
         for command in commands::commands(&self.config, herd) {
-            self.tell(&command).await?;
+            // One server that it does not know must not keep the others as they are.
+            complaint = complaint.or(self.tell(&command).await?);
+        }
+        if let Some(complaint) = complaint {
+            return Err(complaint);
         }
         let of = |wanted: Part| {
             let nodes = herd.0.iter().filter(|(_, part)| **part == wanted);
@@ -43,7 +48,8 @@ impl HaProxy {
         Ok(format!("written to: {}; read: {}", of(Part::Writer), of(Part::Reader)))
     }
 
-    async fn tell(&self, command: &str) -> Result<(), String> {
+    /// What it has against a command, if anything.
+    async fn tell(&self, command: &str) -> Result<Option<String>, String> {
         let socket = &self.config.socket;
         let answered = async {
             if socket.starts_with('/') {
@@ -59,14 +65,14 @@ impl HaProxy {
         })?;
         let answer = answer.trim();
         if answer.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
         let said: String =
             answer.chars().take(200).map(|c| if c.is_control() { ' ' } else { c }).collect();
-        Err(format!(
+        Ok(Some(format!(
             "HAProxy at `{socket}` answers `{command}` with: {said}; check its backends and servers, and that the \
              socket has `level admin`"
-        ))
+        )))
     }
 }
 

@@ -33,24 +33,30 @@ async fn tell(
     old: OldConnections,
 ) -> Result<(), String> {
     command(client, endpoint, "RELOAD").await?;
+    let mut outcome = Ok(());
     for database in moved {
-        let name = argument(database);
-        match old {
-            OldConnections::Reconnect => {
-                command(client, endpoint, &format!("RECONNECT{name}")).await?;
-            }
-            OldConnections::Kill => {
-                let (kill, resume) = (format!("KILL{name}"), format!("RESUME{name}"));
-                // Sent together: clients would wait for ever where we were gone in between.
-                let (killed, resumed) = tokio::join!(
-                    command(client, endpoint, &kill),
-                    command(client, endpoint, &resume)
-                );
-                killed.and(resumed)?;
-            }
+        // One that it does not know must not keep the others from moving.
+        outcome = outcome.and(let_go(client, endpoint, &argument(database), old).await);
+    }
+    outcome
+}
+
+async fn let_go(
+    client: &Client,
+    endpoint: &str,
+    name: &str,
+    old: OldConnections,
+) -> Result<(), String> {
+    match old {
+        OldConnections::Reconnect => command(client, endpoint, &format!("RECONNECT{name}")).await,
+        OldConnections::Kill => {
+            let (kill, resume) = (format!("KILL{name}"), format!("RESUME{name}"));
+            // Sent together: clients would wait for ever where we were gone in between.
+            let (killed, resumed) =
+                tokio::join!(command(client, endpoint, &kill), command(client, endpoint, &resume));
+            killed.and(resumed)
         }
     }
-    Ok(())
 }
 
 /// A database as the console takes it; none for all of them.

@@ -18,7 +18,8 @@ pub use kinds::{
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HooksConfig(pub Vec<HookConfig>);
 
-/// One hook: its name, when and how it runs, and exactly one of the six things it can do.
+/// What is done when the herd changes: a name, when and how it runs, and exactly one of `exec`, `webhook`, `slack`, `pgbouncer`,
+/// `haproxy` and `hosts`.
 ///
 /// ```
 /// use herdsman_hooks::HookConfig;
@@ -29,7 +30,9 @@ pub struct HooksConfig(pub Vec<HookConfig>);
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HookConfig {
-    /// What logs and metrics call it.
+    /// What logs and metrics call it. Has to be there.
+    // Its own message says where it is missing; the reader's would name the first key that is there.
+    #[serde(default)]
     pub name: String,
     /// Which events are told. For messages only; default: who may be written to (`primary`, `no_primary`, `split_brain`).
     #[serde(default)]

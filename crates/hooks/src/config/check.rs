@@ -50,7 +50,9 @@ impl Spot<'_, '_> {
     fn name(&mut self, name: &str, names: &mut BTreeSet<String>) {
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
         // It becomes a label of metrics.
-        if name.is_empty() || name.len() > 40 || !name.chars().all(plain) {
+        if name.is_empty() {
+            self.wrong(&[], "it has no `name`, expected one");
+        } else if name.len() > 40 || !name.chars().all(plain) {
             let message = format!(
                 "{} names no hook, expected 1 to 40 letters, digits, `-` and `_`",
                 quoted(name)

@@ -36,7 +36,9 @@ pub struct WebhookConfig {
     /// Headers added to each request. Their values are never shown.
     #[serde(default)]
     pub headers: BTreeMap<String, Secret>,
-    /// What requests are signed with. Once the section is read, also where it came from one of the next two.
+    /// What requests are signed with.
+    ///
+    /// Once the section is read, also where it came from one of the next two.
     #[serde(default)]
     pub secret: Option<Secret>,
     /// The variable that holds it.
@@ -45,7 +47,9 @@ pub struct WebhookConfig {
     /// The file whose first line it is.
     #[serde(default)]
     pub secret_file: Option<PathBuf>,
-    /// What goes into `authorization: Bearer …`. Once the section is read, also where it came from one of the next two.
+    /// What goes into `authorization: Bearer …`.
+    ///
+    /// Once the section is read, also where it came from one of the next two.
     #[serde(default)]
     pub token: Option<Secret>,
     /// The variable that holds it.
@@ -63,7 +67,9 @@ pub struct WebhookConfig {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SlackConfig {
-    /// Where to post: who knows it may post. Once the section is read, also where it came from one of the next two.
+    /// Where to post: who knows it may post.
+    ///
+    /// Once the section is read, also where it came from one of the next two.
     #[serde(default)]
     pub url: Option<Secret>,
     /// The variable that holds it.

@@ -39,7 +39,7 @@ fn hooks_that_cannot_work_are_refused_where_they_are_wrong() {
         "{name: a}",
         "5:5: `hooks.1`: it does nothing, expected exec, webhook, slack, pgbouncer, haproxy or hosts",
     );
-    hook("{exec: {command: [x]}}", "5:5: `hooks.1` has no `name`, expected one");
+    hook("{exec: {command: [x]}}", "5:5: `hooks.1`: it has no `name`, expected one");
     hook(
         "{name: a b, exec: {command: [x]}}",
         "5:12: `hooks.1.name`: `a b` names no hook, expected 1 to 40 letters, digits, `-` and `_`",
@@ -94,14 +94,14 @@ fn hooks_that_cannot_work_are_refused_where_they_are_wrong() {
     );
     hook(
         "{name: a, haproxy: {socket: /x, writers: [w], servers: {c: x}}}",
-        "5:61: `hooks.1.haproxy.servers.c` names `c`, expected a node of `hosts`: a or b",
+        "5:61: `hooks.1.haproxy.servers.c` names `c`, expected a node of `hosts`: `a` or `b`",
     );
     hook(
         "{name: a, hosts: {file: /no/such/file, writer: x}}",
         "5:29: `hooks.1.hosts.file`: `/no/such` is not a directory, expected a file in one that exists",
     );
     hook(
-        "{name: a, pgbouncer: {file: /no/such, databases: {x: writer}, console: {port: s3cret}}}",
+        "{name: a, pgbouncer: {file: /no/such, databases: {x: writer}, console: {port: x}}}",
         "5:33: `hooks.1.pgbouncer.file`: there is no file `/no/such`; correct the path, or write it",
     );
     hook(

@@ -27,13 +27,13 @@ pub fn whole(sources: &Sources, sections: &[(&str, Section)]) -> String {
     for (name, section) in sections {
         match section {
             Section::Other { shown, what, .. } => {
-                line(&mut page, &format!("| `{name}` | {shown} | {what} |"))
+                line(&mut page, &format!("| `{name}` | {shown} | {what} |"));
             }
             Section::Type { .. } => {
-                line(&mut page, &format!("| `{name}` | [section](#{name}) | |"))
+                line(&mut page, &format!("| `{name}` | [section](#{name}) | |"));
             }
             Section::List { .. } => {
-                line(&mut page, &format!("| `{name}` | [list of sections](#{name}) | |"))
+                line(&mut page, &format!("| `{name}` | [list of sections](#{name}) | |"));
             }
         }
     }

@@ -116,7 +116,7 @@ impl Spot<'_, '_> {
         let (variable, file) = (config.secret_env.take(), config.secret_file.take());
         config.secret = self.secret(
             "webhook",
-            SecretSources {
+            &SecretSources {
                 key: "secret",
                 value: config.secret.as_ref(),
                 environment: variable.as_deref(),
@@ -126,7 +126,7 @@ impl Spot<'_, '_> {
         let (variable, file) = (config.token_env.take(), config.token_file.take());
         config.token = self.secret(
             "webhook",
-            SecretSources {
+            &SecretSources {
                 key: "token",
                 value: config.token.as_ref(),
                 environment: variable.as_deref(),
@@ -151,7 +151,7 @@ impl Spot<'_, '_> {
         let (variable, file) = (config.url_env.take(), config.url_file.take());
         config.url = self.secret(
             "slack",
-            SecretSources {
+            &SecretSources {
                 key: "url",
                 value: config.url.as_ref(),
                 environment: variable.as_deref(),
@@ -176,7 +176,7 @@ impl Spot<'_, '_> {
     fn secret(
         &mut self,
         kind: &str,
-        sources: SecretSources<'_>,
+        sources: &SecretSources<'_>,
     ) -> Option<herdsman_config::Secret> {
         let only_here = sources.environment.is_none() && sources.file.is_none();
         if !self.full() && !only_here {

@@ -27,8 +27,8 @@ use crate::reply::Follow;
 use crate::state::View;
 use crate::target::Query;
 use crate::{
-    ApiState, LiveFeed, LiveStream, MeshControl, Metrics, TlsIdentity, control, router, routes,
-    target,
+    ApiState, HookBoard, LiveFeed, LiveStream, MeshControl, Metrics, TlsIdentity, control, router,
+    routes, target,
 };
 
 /// What every connection reads.
@@ -39,6 +39,7 @@ pub(crate) struct Shared {
     pub(crate) live: watch::Receiver<Option<Arc<dyn LiveStream>>>,
     pub(crate) mesh: watch::Receiver<Option<Arc<dyn MeshControl>>>,
     pub(crate) metrics: watch::Receiver<Option<Arc<dyn Metrics>>>,
+    pub(crate) hooks: watch::Receiver<Option<Arc<dyn HookBoard>>>,
     pub(crate) events: Events,
     pub(crate) stop: CancellationToken,
 }
@@ -140,7 +141,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let Client { peer, certificate } = client;
-    let Shared { state, tls: _, live, mesh, metrics, events, stop } = shared;
+    let Shared { state, tls: _, live, mesh, metrics, hooks, events, stop } = shared;
     let last_use = Arc::new(LastUse { began: Instant::now(), millis: AtomicU64::new(0) });
     let limit = || state.borrow().config.request_timeout;
     let service = service_fn({
@@ -151,7 +152,7 @@ where
             last_use.touch();
             let state = Arc::clone(&state.borrow());
             let (live, mesh) = (live.borrow().clone(), mesh.borrow().clone());
-            let metrics = metrics.borrow().clone();
+            let (metrics, hooks) = (metrics.borrow().clone(), hooks.borrow().clone());
             let response = match mesh {
                 Some(mesh) if control::is_meant(request.uri().path()) => {
                     let certificate = certificate.clone();
@@ -163,6 +164,7 @@ where
                         live: live.as_deref(),
                         mesh: mesh.as_deref(),
                         metrics: metrics.as_deref(),
+                        hooks: hooks.as_deref(),
                         events: &events,
                         about: about.as_deref(),
                         certificate: certificate.as_deref(),
@@ -248,6 +250,7 @@ struct Door<'a> {
     live: Option<&'a dyn LiveStream>,
     mesh: Option<&'a dyn MeshControl>,
     metrics: Option<&'a dyn Metrics>,
+    hooks: Option<&'a dyn HookBoard>,
     events: &'a Events,
     /// The node whose port it is.
     about: Option<&'a NodeName>,
@@ -258,7 +261,8 @@ struct Door<'a> {
 
 impl Door<'_> {
     fn respond(&self, request: &Request<Incoming>) -> Answer {
-        let Self { state, live, mesh, metrics, events: _, about, certificate: _, peer: _ } = *self;
+        let Self { state, live, mesh, metrics, hooks, events: _, about, certificate: _, peer: _ } =
+            *self;
         let span = control::span(request.method(), request.uri().path());
         let _inside = span.enter();
         let began = Instant::now();
@@ -271,6 +275,7 @@ impl Door<'_> {
             live: live.is_some(),
             mesh,
             metrics,
+            hooks,
             about,
             now: state.watch.now(),
         };

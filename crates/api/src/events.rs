@@ -3,22 +3,18 @@
 //! Each publication of the watcher is compared with the one before it. The last events stay in memory, so that whoever was
 //! cut off gets what it missed; where that does not reach back far enough, it is told so.
 
-mod change;
-
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::unfold;
-use herdsman_watch::Topology;
+use herdsman_watch::{Event, Topology};
 use hyper::body::Bytes;
 use serde::Serialize;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-pub use self::change::Event;
-use self::change::between;
 use crate::{ApiState, LiveFeed};
 
 /// Events kept for those who come back: a herd that does worse than this needs a person, not a feed.
@@ -84,7 +80,7 @@ impl Events {
             let mut topology = state.borrow_and_update().watch.subscribe();
             loop {
                 let now = Arc::clone(&topology.borrow_and_update());
-                for event in between(&last, &now) {
+                for event in Event::between(&last, &now) {
                     self.publish(&event, SystemTime::now());
                 }
                 last = now;

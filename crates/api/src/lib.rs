@@ -21,6 +21,7 @@
 //! | `/v2/events` | 200; 503 too many follow it |
 //! | `/v2/stream[?table=S.T]` | 200; 400 no pattern; 401 and 403 no scope; 404 no stream; 503 too many follow it |
 //! | `/v2/mesh` | 200; 404 no mesh |
+//! | `/v2/hooks` | 200; 404 no hooks |
 //! | `POST /v2/mesh/{verb}` | 200, 202 a job; 400, 401 and 403 no scope, 404, 409 busy, 413, 500 |
 //! | `POST /rpc` | 200, 204; 400 no JSON-RPC; 401, 403, 404 no mesh, 413 |
 //!
@@ -64,7 +65,6 @@ mod v2;
 pub use access::{CertificateConfig, ClientConfig, Scope, TokenConfig};
 pub use config::{ApiConfig, Bodies};
 pub use control::{ControlAnswer, ControlRefusal, MeshControl, Verb};
-pub use events::Event;
 pub use listen::{BindError, Listen};
 pub use live::{LiveFeed, LiveRefusal, LiveRequest, LiveStream};
 pub use metrics::Metrics;
@@ -72,3 +72,4 @@ pub use routes::{ROUTES, Route, Takes};
 pub use server::{Handle, Server};
 pub use ssl::{ClientAuth, Ssl, SslError, TlsIdentity};
 pub use state::{ApiState, Groups};
+pub use v2::HookBoard;

@@ -23,6 +23,7 @@ pub(crate) enum Problem {
     BadSize(String),
     NoStream,
     NoMesh,
+    NoHooks,
     NoMetrics,
     StreamRefused(String),
     TooManyFollow,
@@ -41,7 +42,7 @@ struct Details<'a> {
 }
 
 const PATHS: &str = "/v1/primary, /v1/primaries, /v1/standbys, /v1/{id}/status, /v1/status/{id}, /v1/node/{id}, \
-                     /v1/{id}/availability, /v2/topology, /v2/events, /v2/stream, /v2/mesh, /rpc, \
+                     /v1/{id}/availability, /v2/topology, /v2/events, /v2/stream, /v2/mesh, /v2/hooks, /rpc, \
                      /primary, /replica, /read-only, /health, /liveness, /readiness, /cluster, /metrics";
 /// Enough to recognise what was sent, too little to make answers large.
 const MAX_ECHO_CHARS: usize = 120;
@@ -74,6 +75,7 @@ impl Problem {
             Self::UnknownPath(_)
             | Self::NoStream
             | Self::NoMesh
+            | Self::NoHooks
             | Self::NoMetrics
             | Self::Method { .. }
             | Self::UnknownGroup(_)
@@ -111,6 +113,7 @@ impl Problem {
             | Self::UnknownNode(_)
             | Self::NoStream
             | Self::NoMesh
+            | Self::NoHooks
             | Self::NoMetrics => StatusCode::NOT_FOUND,
             Self::StreamRefused(_) | Self::TooManyFollow => StatusCode::SERVICE_UNAVAILABLE,
             Self::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
@@ -131,6 +134,7 @@ impl Problem {
             Self::BadSize(_) => "bad_size",
             Self::NoStream => "no_stream",
             Self::NoMesh => "no_mesh",
+            Self::NoHooks => "no_hooks",
             Self::NoMetrics => "no_metrics",
             Self::StreamRefused(_) => "stream_refused",
             Self::TooManyFollow => "too_many_follow",
@@ -153,6 +157,7 @@ impl Problem {
                     .to_owned()
             }
             Self::NoMesh => "this program runs no mesh; configure one under `mesh`".to_owned(),
+            Self::NoHooks => "this program has no hooks; configure them under `hooks`".to_owned(),
             Self::TooManyFollow => {
                 "too many follow the events already; try again later, or end one of them".to_owned()
             }

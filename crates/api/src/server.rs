@@ -14,7 +14,8 @@ use tokio_util::sync::CancellationToken;
 use crate::connection::{self, Shared};
 use crate::events::Events;
 use crate::{
-    ApiState, BindError, Listen, LiveStream, MeshControl, Metrics, TlsIdentity, agent, listen,
+    ApiState, BindError, HookBoard, Listen, LiveStream, MeshControl, Metrics, TlsIdentity, agent,
+    listen,
 };
 
 /// The HTTP server: bound, then run until told to stop.
@@ -81,6 +82,7 @@ pub struct Handle {
     live: watch::Sender<Option<Arc<dyn LiveStream>>>,
     mesh: watch::Sender<Option<Arc<dyn MeshControl>>>,
     metrics: watch::Sender<Option<Arc<dyn Metrics>>>,
+    hooks: watch::Sender<Option<Arc<dyn HookBoard>>>,
 }
 
 /// How long requests in progress may take to end when the server stops.
@@ -122,6 +124,7 @@ impl Server {
             live: watch::Sender::new(None),
             mesh: watch::Sender::new(None),
             metrics: watch::Sender::new(None),
+            hooks: watch::Sender::new(None),
         };
         Ok(Self { doors, agents, addresses, handle })
     }
@@ -157,6 +160,7 @@ async fn serve(doors: Vec<Door>, handle: &Handle, events: Events, shutdown: Canc
         live: handle.live.subscribe(),
         mesh: handle.mesh.subscribe(),
         metrics: handle.metrics.subscribe(),
+        hooks: handle.hooks.subscribe(),
         events,
         stop: shutdown.clone(),
     };
@@ -203,6 +207,11 @@ impl Handle {
     /// Offers a mesh at `/v2/mesh` and `/rpc` from now on, or none.
     pub fn offer_mesh(&self, mesh: Option<Arc<dyn MeshControl>>) {
         self.mesh.send_replace(mesh);
+    }
+
+    /// Offers where hooks stand at `/v2/hooks` from now on, or none.
+    pub fn offer_hooks(&self, hooks: Option<Arc<dyn HookBoard>>) {
+        self.hooks.send_replace(hooks);
     }
 
     /// Offers metrics at `/metrics` from now on, or none.

@@ -1,11 +1,13 @@
-//! `/v2`: everything the judge knows, what happens, the way to the stream of changes, and where the mesh stands.
+//! `/v2`: everything the judge knows, what happens, the way to the stream of changes, and where mesh and hooks stand.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use herdsman_node::NodeName;
 use herdsman_watch::Topology;
 use hyper::StatusCode;
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::problem::Problem;
 use crate::reply::{Follow, Reply};
@@ -17,6 +19,13 @@ pub(crate) enum Route {
     Stream,
     Events,
     Mesh,
+    Hooks,
+}
+
+/// What is done when the herd changes, as it is asked at `/v2/hooks`.
+pub trait HookBoard: fmt::Debug + Send + Sync + 'static {
+    /// Where every hook stands, from memory. Must not block.
+    fn status(&self) -> Value;
 }
 
 #[derive(Serialize)]
@@ -33,6 +42,7 @@ pub(crate) fn route(segments: &[&str]) -> Option<Route> {
         ["stream"] => Some(Route::Stream),
         ["events"] => Some(Route::Events),
         ["mesh"] => Some(Route::Mesh),
+        ["hooks"] => Some(Route::Hooks),
         _ => None,
     }
 }
@@ -51,6 +61,10 @@ pub(crate) fn answer(route: Route, view: &View<'_>) -> Result<Reply, Problem> {
         Route::Mesh => match view.mesh {
             Some(mesh) => Ok(Reply::json(StatusCode::OK, view.bodies, &mesh.status())),
             None => Err(Problem::NoMesh),
+        },
+        Route::Hooks => match view.hooks {
+            Some(hooks) => Ok(Reply::json(StatusCode::OK, view.bodies, &hooks.status())),
+            None => Err(Problem::NoHooks),
         },
     }
 }

@@ -52,7 +52,7 @@ pub use login::LoginConfig;
 pub use places::At;
 pub use problem::{Problem, quoted};
 pub use reading::{Depth, Reading};
-pub use secret::Secret;
+pub use secret::{Secret, SecretSources};
 pub use yaml::{and, any_of};
 
 /// Named subsets of the nodes.

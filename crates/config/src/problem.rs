@@ -175,8 +175,10 @@ fn is_secret(path: &[String]) -> bool {
         | ["stream" | "mesh", "login", key]
         | ["mesh", "control", key]
         | ["api", "tokens", _, key] => looks_secret(key),
-        // A sink's settings: whatever looks like a secret is one, at any depth; URLs and commands may hold one.
-        ["stream", "sinks", _, _, keys @ ..] => keys.iter().any(|key| may_hold_secret(key)),
+        // Settings of a sink or a hook: whatever looks like a secret is one, at any depth; URLs and commands may hold one.
+        ["stream", "sinks", _, _, keys @ ..] | ["hooks", _, _, keys @ ..] => {
+            keys.iter().any(|key| may_hold_secret(key))
+        }
         ["ssl", ..] => true,
         _ => false,
     }
@@ -197,7 +199,7 @@ const PLACES: [&str; 11] = [
     "token_command",
 ];
 
-/// Keys of sinks whose values may hold a secret among other things.
+/// Keys of sinks and hooks whose values may hold a secret among other things.
 fn may_hold_secret(key: &str) -> bool {
     looks_secret(key) || matches!(key, "url" | "headers" | "env")
 }

@@ -33,7 +33,7 @@ pub struct Reading<'a> {
 }
 
 /// Every key at the top level, whoever reads it: a program takes what it needs, and a typing error is one everywhere.
-const KEYS: [&str; 15] = [
+const KEYS: [&str; 16] = [
     "hosts",
     "groups",
     "host_groups",
@@ -49,6 +49,7 @@ const KEYS: [&str; 15] = [
     "stream",
     "gateway",
     "mesh",
+    "hooks",
 ];
 
 impl<'a> Reading<'a> {

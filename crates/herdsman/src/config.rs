@@ -18,6 +18,7 @@
 //! | `stream` | see [`herdsman_stream::StreamConfig`] | |
 //! | `gateway` | see [`herdsman_gateway::GatewayConfig`] | no gateway |
 //! | `mesh` | see [`herdsman_mesh::MeshConfig`] | no mesh |
+//! | `hooks` | list of [`herdsman_hooks::HookConfig`] | none |
 //!
 //! Besides libpq's keys a host takes, instead of `password`: `b64password` (base64), `password_file` (the first line of
 //! a file), `password_env` (the name of a variable) or `password_command` (a program that prints it); and
@@ -33,6 +34,7 @@ use std::path::{Path, PathBuf};
 use herdsman_api::{ApiConfig, Groups, Listen, Ssl};
 use herdsman_config::{File, Reading};
 use herdsman_gateway::GatewayConfig;
+use herdsman_hooks::HooksConfig;
 use herdsman_mesh::MeshConfig;
 use herdsman_node::{Conninfo, NodeName};
 use herdsman_stream::StreamConfig;
@@ -60,6 +62,7 @@ pub(crate) struct Config {
     /// The same for the same text of that section: what it means cannot be compared.
     pub(crate) stream_print: u64,
     pub(crate) mesh: MeshConfig,
+    pub(crate) hooks: HooksConfig,
     /// The same for the same text of `hosts`.
     pub(crate) hosts_print: u64,
     /// What koyo-postgres-replication's variables say.
@@ -123,6 +126,7 @@ impl Config {
         let stream_print = print(&reading.section::<serde_json::Value>("stream"));
 
         let mesh = MeshConfig::read(reading, &hosts);
+        let hooks = HooksConfig::read(reading, &hosts);
         let hosts_print = print(&reading.section::<serde_json::Value>("hosts"));
 
         let secrets = [
@@ -135,6 +139,7 @@ impl Config {
             || reading.has_secret_below(&["gateway"])
             || reading.has_secret_below(&["mesh"])
             || reading.has_secret_below(&["api", "tokens"])
+            || reading.has_secret_below(&["hooks"])
             || hosts.values().any(|host| host.inline_password);
         let nodes: BTreeMap<_, _> =
             hosts.into_iter().map(|(name, host)| (name, host.conninfo)).collect();
@@ -161,6 +166,7 @@ impl Config {
             stream,
             stream_print,
             mesh,
+            hooks,
             hosts_print,
             koyo,
             notes,

@@ -5,12 +5,14 @@
 
 mod gateway;
 mod herd;
+mod hooks;
 mod mesh;
 mod write;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use herdsman_gateway::Statistics;
+use herdsman_hooks::Statuses;
 use herdsman_mesh::status::Status;
 use herdsman_watch::{Moment, Topology};
 use prometheus_client::collector::Collector;
@@ -20,19 +22,21 @@ use tokio::sync::watch;
 
 use self::gateway::Gateway;
 use self::herd::Herd;
+use self::hooks::Hooks;
 use self::mesh::Mesh;
 
 /// Where the parts are asked.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Metrics {
     gateway: Option<Statistics>,
+    hooks: Statuses,
     mesh: Arc<Mutex<Option<watch::Receiver<Arc<Status>>>>>,
 }
 
 impl Metrics {
-    /// With a gateway's, where there is one.
-    pub(crate) fn of(gateway: Option<Statistics>) -> Self {
-        Self { gateway, ..Self::default() }
+    /// With a gateway's, where there is one, and those of the hooks.
+    pub(crate) fn of(gateway: Option<Statistics>, hooks: Statuses) -> Self {
+        Self { gateway, hooks, ..Self::default() }
     }
 
     /// From now on with a mesh's, or without.
@@ -57,6 +61,7 @@ impl herdsman_api::Metrics for Metrics {
         if let Some(mesh) = self.mesh() {
             take(Box::new(mesh));
         }
+        take(Box::new(Hooks(self.hooks.read())));
         let mut text = String::new();
         // Writing to a string cannot fail; should that change, the scrape fails for want of its last line.
         let _written = encode(&mut text, &registry);

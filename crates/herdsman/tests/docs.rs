@@ -155,6 +155,9 @@ fn check(text: &str) -> Result<(), String> {
         let contents = match () {
             () if name.contains("key") => made.signing_key.serialize_pem(),
             () if [".pem", ".crt", "cert"].iter().any(|end| name.contains(end)) => made.cert.pem(),
+            () if name == "pgbouncer.ini" => {
+                "[databases]\nshop = host=10.0.0.1\nshop_ro = host=10.0.0.2\n".to_owned()
+            }
             () if name == "userlist.txt" => "\"boss\" \"secret\"\n".to_owned(),
             () => "secret\n".to_owned(),
         };

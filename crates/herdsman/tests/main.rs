@@ -19,6 +19,7 @@ mod doctor;
 mod gateway;
 mod haproxy;
 mod help;
+mod hooks;
 mod live;
 mod mesh;
 mod notify;

@@ -22,6 +22,8 @@ use crate::program::Folder;
 pub enum Section {
     /// A type that reads it, by the crate it is in.
     Type { krate: &'static str, name: &'static str },
+    /// A list of what such a type reads.
+    List { krate: &'static str, name: &'static str },
     /// Something that no type of ours says whole: how it is shown, what it does, and its schema.
     Other { shown: &'static str, what: &'static str, schema: Value },
 }
@@ -93,6 +95,7 @@ fn sections() -> Vec<(&'static str, Section)> {
         ("gateway", of("gateway", "GatewayConfig")),
         ("stream", of("stream", "StreamConfig")),
         ("mesh", of("mesh", "MeshConfig")),
+        ("hooks", Section::List { krate: "hooks", name: "HookConfig" }),
     ]
 }
 
@@ -155,6 +158,7 @@ fn every_configuration_in_the_documentation_fits_the_schema_and_a_wrong_one_does
         ("gateway: {users: {u: {pool: {size: x}}}}", "gateway.users.u.pool.size"),
         ("stream: {sinks: {s: {carrier_pigeon: {}}}}", "stream.sinks.s.carrier_pigeon"),
         ("mesh: {nodes: n1}", "mesh.nodes"),
+        ("hooks: [{name: a, hosts: {files: x}}]", "hooks.hosts.files"),
     ] {
         let value: Value = serde_saphyr::from_str(text).unwrap();
         let misfits = schema::misfits(&schema, &value, "");

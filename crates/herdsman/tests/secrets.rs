@@ -37,6 +37,10 @@ stream:
     hook: {{webhook: {{url: 'http://127.0.0.1:{port}/hunter-path', secret: hunter-sign, headers: {{authorization: hunter-head}}}}}}
     copy: {{postgres: {{url: 'postgres://u:hunter-copy@127.0.0.1:{port}/db'}}}}
     feed: {{exec: {{command: ['true'], env: {{TOKEN: hunter-token}}}}}}
+hooks:
+  - {{name: chat, slack: {{url: 'http://127.0.0.1:{port}/hunter-slack'}}}}
+  - {{name: post, webhook: {{url: 'http://127.0.0.1:{port}/hunter-hook', secret: hunter-sign, token: hunter-bearer}}}}
+  - {{name: call, exec: {{command: ['true'], env: {{TOKEN: hunter-call}}}}}}
 ",
         b64 = STANDARD.encode("hunter-b64"),
         dir = folder.path().display(),

@@ -7,16 +7,14 @@ mod json;
 #[cfg(feature = "kafka")]
 pub mod kafka;
 pub mod postgres;
-mod secret;
 pub mod sse;
 pub mod stdout;
 pub mod webhook;
 
 use std::sync::Arc;
 
+pub use herdsman_config::Secret;
 use serde::Deserialize;
-
-pub use secret::Secret;
 
 use crate::config::Shape;
 use crate::sink::{Sink, SinkError};

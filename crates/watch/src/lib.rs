@@ -21,6 +21,7 @@
 
 mod authority;
 mod config;
+mod event;
 mod evidence;
 mod heartbeat;
 mod judge;
@@ -35,6 +36,7 @@ pub use config::{
     Authority, AvailabilityConfig, Damping, HeartbeatSchedule, LostStandbys, MaxLag, Pin, Quorum,
     SplitBrain, WatchConfig,
 };
+pub use event::{Event, EventKind};
 pub use moment::Moment;
 pub use topology::{Answer, Heartbeat, Lag, NodeView, Proof, Topology, Verdict, Why};
 pub use watcher::{Setup, StartError, Watch, Watcher};

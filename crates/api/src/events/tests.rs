@@ -1,89 +1,10 @@
 use futures_util::FutureExt as _;
-use herdsman_node::{NodeName, Role, Timeline};
-use herdsman_watch::{Moment, NodeView, Proof, Verdict, Why};
+use herdsman_node::NodeName;
 
 use super::*;
 
 fn name(text: &str) -> NodeName {
     NodeName::new(text).unwrap()
-}
-
-fn node(role: Role) -> NodeView {
-    let evidence_at = Some(Moment::default());
-    NodeView { role, readable: role != Role::Unavailable, evidence_at, ..NodeView::default() }
-}
-
-fn herd(primary: &str) -> Topology {
-    let role = |id: &str| if id == primary { Role::Primary } else { Role::Standby };
-    Topology {
-        verdict: Verdict::Primary {
-            node: name(primary),
-            timeline: Timeline(1),
-            proof: Proof::Attested,
-            reason: "attested".to_owned(),
-        },
-        nodes: ["n1", "n2"].map(|id| (name(id), node(role(id)))).into(),
-        ..Topology::default()
-    }
-}
-
-fn said(old: &Topology, new: &Topology) -> Vec<String> {
-    between(old, new)
-        .iter()
-        .map(|event| {
-            let event = serde_json::to_value(event).unwrap();
-            let text = |key: &str| event[key].as_str().unwrap_or_default().to_owned();
-            format!("{} {}", text("event"), text("node")).trim_end().to_owned()
-        })
-        .collect()
-}
-
-#[test]
-fn a_failover_is_told_step_by_step() {
-    let start = Topology::default();
-    let healthy = herd("n1");
-    assert_eq!(said(&start, &healthy), ["primary n1", "node_up n1", "node_up n2"]);
-    assert!(said(&healthy, &healthy).is_empty());
-
-    let mut lost = healthy.clone();
-    lost.verdict = Verdict::None { why: Why::NoClaimant, reason: "nobody".to_owned() };
-    lost.nodes
-        .insert(name("n1"), NodeView { error: Some("refused".to_owned()), ..NodeView::default() });
-    assert_eq!(said(&healthy, &lost), ["no_primary", "node_down n1"]);
-
-    let mut promoted = herd("n2");
-    promoted.nodes.insert(
-        name("n1"),
-        NodeView { error: Some("refused".to_owned()), fenced: true, ..NodeView::default() },
-    );
-    assert_eq!(said(&lost, &promoted), ["primary n2", "fenced n1", "role n2"]);
-
-    let back = herd("n2");
-    assert_eq!(said(&promoted, &back), ["unfenced n1", "node_up n1"]);
-}
-
-#[test]
-fn a_split_brain_and_a_standby_that_must_not_be_read_are_told() {
-    let healthy = herd("n1");
-    let mut split = healthy.clone();
-    let claimants = vec![name("n1"), name("n2")];
-    split.verdict = Verdict::SplitBrain { claimants, reason: "no proof".to_owned() };
-    split.nodes.insert(name("n2"), node(Role::Primary));
-    assert_eq!(said(&healthy, &split), ["split_brain", "role n2"]);
-    assert_eq!(said(&split, &healthy), ["primary n1", "role n2"]);
-
-    let mut late = healthy.clone();
-    let unreadable = NodeView {
-        readable: false,
-        reasons: vec!["12 MB behind".to_owned()],
-        ..node(Role::Standby)
-    };
-    late.nodes.insert(name("n2"), unreadable);
-    let told = serde_json::to_value(between(&healthy, &late)).unwrap();
-    let expected =
-        serde_json::json!([{ "event": "unreadable", "node": "n2", "reason": "12 MB behind" }]);
-    assert_eq!(told, expected);
-    assert_eq!(said(&late, &healthy), ["readable n2"]);
 }
 
 fn happen(events: &Events, count: usize) {

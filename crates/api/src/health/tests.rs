@@ -63,6 +63,7 @@ fn ask_at(topology: &Topology, about: Option<&str>, method: &Method, target: &st
         live: false,
         mesh: None,
         metrics: None,
+        hooks: None,
         about: about.as_ref(),
         now: Moment::default(),
     };

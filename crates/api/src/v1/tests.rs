@@ -76,6 +76,7 @@ fn ask_as(method: &Method, topology: &Topology, bodies: Bodies, target: &str) ->
         live: false,
         mesh: None,
         metrics: None,
+        hooks: None,
         about: None,
         now: NOW,
     };

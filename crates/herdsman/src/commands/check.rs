@@ -5,6 +5,7 @@ mod gateway;
 use std::path::Path;
 use std::time::Duration;
 
+use herdsman_hooks::HookConfig;
 use herdsman_node::{Conninfo, NodeName, Role, Tls};
 use tokio::task::JoinSet;
 
@@ -73,6 +74,7 @@ fn summary(config: &Config) -> String {
     lines.extend(gateway::summary(&config.gateway));
     lines.extend(stream(config));
     lines.extend(mesh(config));
+    lines.extend(config.hooks.0.iter().filter_map(hook));
     lines.extend(config.notes.iter().map(|note| format!("  note: {note}")));
     lines.join("\n")
 }
@@ -98,6 +100,12 @@ fn mesh(config: &Config) -> Option<String> {
     (!nodes.is_empty()).then(|| {
         format!("  mesh {} of {}: {}", mesh.name, nodes.join(", "), mesh.tables.join(", "))
     })
+}
+
+/// What is done when the herd changes.
+fn hook(hook: &HookConfig) -> Option<String> {
+    let kind = hook.kind()?;
+    Some(format!("  hook {}: {kind}, at most {:?} a run", hook.name, hook.timeout))
 }
 
 fn sslmode(info: &Conninfo) -> &'static str {

@@ -4,6 +4,7 @@
 //! there. Whatever fails on the way ends the program before anything behind it has begun.
 
 mod clients;
+mod hooks;
 mod manager;
 
 use std::path::Path;
@@ -48,10 +49,11 @@ pub(crate) async fn run(file: Option<&Path>, global: &Global) -> Result<Exit, Fa
     let stop = CancellationToken::new();
     let mut serving = tokio::spawn(server.run(stop.clone()));
     let mut beside = Beside::start(&config, &watcher)?;
-    let metrics = Metrics::of(clients.statistics());
+    let hooks = hooks::Beside::start(&config, watcher.watch(), &api)?;
+    let metrics = Metrics::of(clients.statistics(), hooks.statuses());
     api.offer_metrics(Some(Arc::new(metrics.clone())));
     let mesh = mesh::Beside::start(&config, &api, metrics)?;
-    let mut running = Running { config, watcher, api, mesh, log_file };
+    let mut running = Running { config, watcher, api, mesh, hooks, log_file };
     let wishes = clients.wishes();
     let mut watchdog = Watchdog::of_manager();
     manager::ready("serving");
@@ -83,7 +85,7 @@ pub(crate) async fn run(file: Option<&Path>, global: &Global) -> Result<Exit, Fa
     stop.cancel();
     let drained = watchdog.during(async {
         let (ended, ()) = tokio::join!(serving, clients.stop());
-        tokio::join!(beside.stop(), running.mesh.stop());
+        tokio::join!(beside.stop(), running.mesh.stop(), running.hooks.stop());
         running.watcher.stop().await;
         ended
     });
@@ -108,6 +110,7 @@ struct Running {
     watcher: Watcher,
     api: Handle,
     mesh: mesh::Beside,
+    hooks: hooks::Beside,
     log_file: Option<LogFile>,
 }
 
@@ -142,6 +145,7 @@ impl Running {
             self.api.reload_tls(identity);
         }
         self.mesh.reload(&self.config, &config, &self.api).await;
+        self.hooks.reload(&config, self.watcher.watch(), &self.api).await;
         restarts.extend(needs_restart(&self.config, &config));
         for key in restarts {
             tracing::warn!("`{key}` has changed; that takes effect at the next start only");

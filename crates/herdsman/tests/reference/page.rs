@@ -27,15 +27,18 @@ pub fn whole(sources: &Sources, sections: &[(&str, Section)]) -> String {
     for (name, section) in sections {
         match section {
             Section::Other { shown, what, .. } => {
-                line(&mut page, &format!("| `{name}` | {shown} | {what} |"))
+                line(&mut page, &format!("| `{name}` | {shown} | {what} |"));
             }
             Section::Type { .. } => {
-                line(&mut page, &format!("| `{name}` | [section](#{name}) | |"))
+                line(&mut page, &format!("| `{name}` | [section](#{name}) | |"));
+            }
+            Section::List { .. } => {
+                line(&mut page, &format!("| `{name}` | [list of sections](#{name}) | |"));
             }
         }
     }
     for (name, section) in sections {
-        if let Section::Type { krate, name: of } = section {
+        if let Section::Type { krate, name: of } | Section::List { krate, name: of } = section {
             let item =
                 sources.named(krate, of).unwrap_or_else(|| panic!("no type {of} in {krate}"));
             part(&mut page, sources, item, name, 2);

@@ -9,13 +9,17 @@ pub fn whole(sources: &Sources, sections: &[(&str, Section)]) -> Value {
     let properties: Map<String, Value> = sections
         .iter()
         .map(|(name, section)| {
+            let of = |krate: &str, name: &str| {
+                let item = sources
+                    .named(krate, name)
+                    .unwrap_or_else(|| panic!("no type {name} in {krate}"));
+                object(sources, item, &item.docs)
+            };
             let schema = match section {
-                Section::Type { krate, name } => {
-                    let item = sources
-                        .named(krate, name)
-                        .unwrap_or_else(|| panic!("no type {name} in {krate}"));
-                    // A section without anything below it is as one that is not there.
-                    or_nothing(object(sources, item, &item.docs))
+                // A section without anything below it is as one that is not there.
+                Section::Type { krate, name } => or_nothing(of(krate, name)),
+                Section::List { krate, name } => {
+                    json!({ "type": ["array", "null"], "items": of(krate, name) })
                 }
                 Section::Other { what, schema, .. } => described(schema.clone(), what),
             };

@@ -9,8 +9,8 @@ use syn::{Attribute, Expr, Fields, GenericArgument, Lit, Meta, PathArguments, To
 use super::values::{Facts, renamed, text};
 
 /// Crates with sections, or with types that these share.
-const CRATES: [&str; 9] =
-    ["watch", "api", "config", "node", "route", "gateway", "wal", "stream", "mesh"];
+const CRATES: [&str; 10] =
+    ["watch", "api", "config", "node", "route", "gateway", "wal", "stream", "mesh", "hooks"];
 
 /// All of them.
 pub struct Sources {

@@ -36,6 +36,7 @@
 //! ```
 
 mod answer;
+mod group;
 mod lines;
 mod process;
 
@@ -48,6 +49,8 @@ use async_trait::async_trait;
 use herdsman_node::units;
 use serde::{Deserialize, Deserializer};
 use tokio::sync::Mutex;
+
+pub use group::Group;
 
 use self::answer::Tally;
 use self::process::{Process, Trouble};

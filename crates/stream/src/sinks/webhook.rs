@@ -48,40 +48,35 @@ mod address;
 mod client;
 mod config;
 mod delivery;
+mod poster;
 mod sign;
 mod verdict;
 
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderName, USER_AGENT};
-use http::{HeaderMap, HeaderValue};
 use tokio::time::Instant;
 
 pub use config::{Url, WebhookConfig};
+pub use poster::{Poster, Receiver};
 pub use sign::verified;
+pub use verdict::{Answer, Verdict};
 
-use self::client::Client;
 use self::delivery::Progress;
-use self::verdict::{Answer, Verdict};
-use super::Secret;
 use crate::config::Shape;
 use crate::sink::{Batch, DeliveryError, Order, Sink, SinkError};
 
 /// The sink.
 pub struct WebhookSink {
-    client: Client,
+    poster: Poster,
     shape: Shape,
     batch: bool,
     parallel: NonZeroUsize,
-    timeout: Duration,
     longest_wait: Duration,
-    headers: HeaderMap,
-    secret: Option<Secret>,
     pace: Mutex<Pace>,
 }
 
@@ -92,9 +87,6 @@ struct Pace {
     failures: u32,
 }
 
-const SIGNATURE: HeaderName = HeaderName::from_static("herdsman-signature");
-const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-const AGENT: &str = concat!("herdsman/", env!("CARGO_PKG_VERSION"));
 /// Pause after a failure that may be of one change only; it doubles.
 const PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -105,43 +97,21 @@ impl WebhookSink {
     /// # Errors
     /// [`SinkError`] where the URL, a header, the secret or the certificates cannot be used.
     pub fn new(config: &WebhookConfig, shape: Shape) -> Result<Self, SinkError> {
-        let mut headers = config.headers()?;
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.entry(USER_AGENT).or_insert(HeaderValue::from_static(AGENT));
         Ok(Self {
-            client: Client::new(config.address()?),
+            poster: Poster::new(&config.receiver()?)?,
             shape,
             batch: config.batch,
             parallel: config.parallel,
-            timeout: config.timeout,
             longest_wait: config.longest_wait,
-            headers,
-            secret: config.secret()?,
             pace: Mutex::default(),
         })
     }
 
     /// Sends one request and says what became of it.
     async fn post(&self, body: Bytes, key: &str) -> Verdict {
-        let mut headers = self.headers.clone();
-        if let Ok(key) = HeaderValue::from_str(key) {
-            headers.insert(IDEMPOTENCY_KEY, key);
-        }
-        let signature = self
-            .secret
-            .as_ref()
-            .map(|secret| sign::header(secret.expose().as_bytes(), &body, SystemTime::now()));
-        if let Some(Ok(signature)) = signature.map(HeaderValue::try_from) {
-            headers.insert(SIGNATURE, signature);
-        }
-        let asked = self.client.post(headers, body);
-        let answer = match tokio::time::timeout(self.timeout, Box::pin(asked)).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(problem)) => Answer::None(problem),
-            Err(_) => Answer::None(format!("no answer within {:?}", self.timeout)),
-        };
+        let answer = self.poster.post(body, key).await;
         self.keep_pace(&answer);
-        answer.verdict(&self.client.target())
+        answer.verdict(&self.poster.target())
     }
 
     fn keep_pace(&self, answer: &Answer) {
@@ -179,6 +149,6 @@ impl Sink for WebhookSink {
 
 impl fmt::Debug for WebhookSink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("WebhookSink").field("target", &self.client.target()).finish_non_exhaustive()
+        f.debug_struct("WebhookSink").field("target", &self.poster.target()).finish_non_exhaustive()
     }
 }

@@ -4,20 +4,18 @@ use std::io;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 use tokio::io::AsyncWriteExt;
-use tokio::process::{Child, ChildStdin, ChildStdout, Command};
-use tokio::time::{sleep, timeout};
+use tokio::process::{ChildStdin, ChildStdout, Command};
+use tokio::time::timeout;
 
-use super::ExecConfig;
 use super::answer::Tally;
 use super::lines::Lines;
+use super::{ExecConfig, Group};
 
-/// A command and everything it started, as one process group. Killed when dropped.
+/// A command that is fed lines. Killed when dropped.
 #[derive(Debug)]
 pub(super) struct Process {
-    child: Child,
-    group: Option<Pid>,
+    group: Group,
     input: Option<ChildStdin>,
     output: Lines<ChildStdout>,
 }
@@ -37,8 +35,6 @@ pub(super) enum Trouble {
 
 /// Longest line of an answer, and longest piece of one in the log.
 const ANSWER: usize = 4096;
-/// How often is looked whether it has ended.
-const LOOK: Duration = Duration::from_millis(5);
 
 impl Process {
     /// Starts it.
@@ -51,14 +47,13 @@ impl Process {
         if let Some(directory) = &config.directory {
             command.current_dir(directory);
         }
-        let mut child = command.process_group(0).kill_on_drop(true).spawn()?;
-        let group = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+        let mut group = Group::start(&mut command)?;
         let piped = || io::Error::other("it has no standard streams");
-        let output = Lines::new(child.stdout.take().ok_or_else(piped)?, ANSWER);
-        let errors = Lines::new(child.stderr.take().ok_or_else(piped)?, ANSWER);
+        let output = Lines::new(group.child.stdout.take().ok_or_else(piped)?, ANSWER);
+        let errors = Lines::new(group.child.stderr.take().ok_or_else(piped)?, ANSWER);
         tokio::spawn(log(sink.to_owned(), errors));
-        tracing::info!(sink, program, pid = child.id(), "command started");
-        Ok(Self { input: child.stdin.take(), child, group, output })
+        tracing::info!(sink, program, pid = group.id(), "command started");
+        Ok(Self { input: group.child.stdin.take(), group, output })
     }
 
     /// Feeds lines and takes answers until there is one for each of them.
@@ -110,8 +105,8 @@ impl Process {
     /// Lets it end by itself, then makes it.
     pub(super) async fn end(mut self, grace: Duration) {
         drop(self.input.take());
-        if !self.has_ended_within(grace).await {
-            tracing::warn!(pid = self.child.id(), "the command goes on after the end of its input");
+        if !self.group.has_ended_within(grace).await {
+            tracing::warn!(pid = self.group.id(), "the command goes on after the end of its input");
         }
         self.terminate(grace).await;
     }
@@ -119,46 +114,7 @@ impl Process {
     /// Makes it end, with everything that it started; says how it ended.
     pub(super) async fn terminate(mut self, grace: Duration) -> Option<ExitStatus> {
         drop(self.input.take());
-        // Before it is waited for: until then, no other process can have its number.
-        self.signal(Signal::TERM);
-        if !self.has_ended_within(grace).await {
-            tracing::warn!(pid = self.child.id(), "the command ignores SIGTERM and is killed");
-        }
-        self.signal(Signal::KILL);
-        self.group = None;
-        self.child.wait().await.ok()
-    }
-
-    /// Whether it ends in time; it stays a zombie.
-    async fn has_ended_within(&self, limit: Duration) -> bool {
-        let ended = async {
-            while !self.has_ended() {
-                sleep(LOOK).await;
-            }
-        };
-        timeout(limit, ended).await.is_ok()
-    }
-
-    fn has_ended(&self) -> bool {
-        let Some(group) = self.group else { return true };
-        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        // An error says that there is no such child: it has ended as well.
-        !matches!(waitid(WaitId::Pid(group), options), Ok(None))
-    }
-
-    fn signal(&self, signal: Signal) {
-        if let Some(group) = self.group
-            && let Err(error) = kill_process_group(group, signal)
-        {
-            tracing::debug!(?group, %error, "signal not delivered");
-        }
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // Whoever drops it does not wait.
-        self.signal(Signal::KILL);
+        self.group.terminate(grace).await
     }
 }
 

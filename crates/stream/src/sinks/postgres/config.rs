@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use herdsman_config::SecretSources;
 use herdsman_node::{Conninfo, units};
 use serde::{Deserialize, Deserializer};
 
-use crate::sinks::secret::{Secret, Sources};
+use crate::sinks::Secret;
 
 /// Settings of the PostgreSQL sink.
 ///
@@ -162,7 +163,8 @@ impl PostgresConfig {
                 pairs.insert(key.to_owned(), value);
             }
         }
-        let sources = Sources {
+        let sources = SecretSources {
+            key: "password",
             value: self.password.as_ref(),
             environment: self.password_env.as_deref(),
             file: self.password_file.as_ref(),

@@ -6,16 +6,14 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use herdsman_config::SecretSources;
 use herdsman_node::units;
-use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::{Deserialize, Deserializer};
 
+use super::Receiver;
 use super::address::Address;
-use super::{IDEMPOTENCY_KEY, SIGNATURE};
 use crate::sink::SinkError;
 use crate::sinks::Secret;
-use crate::sinks::secret::Sources;
 
 /// Settings.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -71,44 +69,24 @@ impl fmt::Debug for Url {
 }
 
 impl WebhookConfig {
-    pub(super) fn address(&self) -> Result<Address, SinkError> {
-        Address::new(&self.url.0, self.ca_file.as_deref()).map_err(|problem| self.wrong(problem))
-    }
-
-    pub(super) fn secret(&self) -> Result<Option<Secret>, SinkError> {
-        let sources = Sources {
+    /// Who is posted to, with the secret looked up.
+    pub(super) fn receiver(&self) -> Result<Receiver, SinkError> {
+        let mut receiver = Receiver {
+            url: self.url.clone(),
+            headers: self.headers.clone(),
+            secret: None,
+            ca_file: self.ca_file.clone(),
+            timeout: self.timeout,
+        };
+        let sources = SecretSources {
+            key: "secret",
             value: self.secret.as_ref(),
             environment: self.secret_env.as_deref(),
             file: self.secret_file.as_ref(),
             command: self.secret_command.as_deref(),
         };
-        sources.read().map_err(|problem| self.wrong(problem))
-    }
-
-    pub(super) fn headers(&self) -> Result<HeaderMap, SinkError> {
-        let mut headers = HeaderMap::new();
-        for (name, value) in &self.headers {
-            let problem = |problem: &str| {
-                let name: String = name.chars().take(80).collect();
-                self.wrong(format!("the header `{name}` {problem}"))
-            };
-            let name = HeaderName::try_from(name).map_err(|_| problem("has no valid name"))?;
-            let ours = [HOST, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING];
-            if ours.contains(&name) || name == SIGNATURE || name == IDEMPOTENCY_KEY {
-                return Err(problem("is set by the sink itself"));
-            }
-            let mut value = HeaderValue::from_str(value.expose())
-                .map_err(|_| problem("has a value that no header can have"))?;
-            value.set_sensitive(true);
-            headers.insert(name, value);
-        }
-        Ok(headers)
-    }
-
-    fn wrong(&self, problem: String) -> SinkError {
-        let target = Address::origin(&self.url.0).unwrap_or_else(|_| "webhook".to_owned());
-        let advice = "correct this sink's settings";
-        SinkError { what: "set up", target, problem, advice, reopen: false }
+        receiver.secret = sources.read().map_err(|problem| receiver.wrong(problem))?;
+        Ok(receiver)
     }
 }
 
@@ -146,7 +124,7 @@ mod tests {
             r#"{"url": "https://hooks.example/services/hunter2?key=hunter2", "secret": "hunter2",
                 "headers": {"authorization": "Bearer hunter2"}}"#,
         );
-        let shown = format!("{config:?} {:?}", config.headers().unwrap());
+        let shown = format!("{config:?} {:?}", config.receiver().unwrap());
         assert!(!shown.contains("hunter2") && shown.contains("hooks.example"), "{shown}");
         let sink = super::super::WebhookSink::new(&config, crate::config::Shape::Herdsman);
         assert!(!format!("{sink:?}").contains("hunter2"), "{sink:?}");
@@ -158,7 +136,7 @@ mod tests {
             (r#"{"url": "ftp://a/"}"#, "expected http://HOST/PATH or https://HOST/PATH"),
             (r#"{"url": "http://u:hunter2@a/"}"#, "a user or password"),
             (r#"{"url": "https://a/", "ca_file": "/no/such"}"#, "`/no/such` cannot be read"),
-            (r#"{"url": "http://a/", "headers": {"Host": "b"}}"#, "set by the sink itself"),
+            (r#"{"url": "http://a/", "headers": {"Host": "b"}}"#, "is set by us"),
             (r#"{"url": "http://a/", "headers": {"a b": "b"}}"#, "has no valid name"),
             (r#"{"url": "http://a/", "headers": {"a": "hunter2\n"}}"#, "that no header can have"),
             (r#"{"url": "http://a/", "secret": "hunter2", "secret_env": "B"}"#, "more than once"),

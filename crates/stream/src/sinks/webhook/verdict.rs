@@ -8,16 +8,23 @@ use crate::sink::SinkError;
 
 /// What came back.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Answer {
+pub enum Answer {
     /// An answer, whose body is never looked at.
-    Status { status: StatusCode, retry_after: Option<Duration> },
+    Status {
+        /// Its status.
+        status: StatusCode,
+        /// When to come again, where it says so in seconds.
+        retry_after: Option<Duration>,
+    },
     /// None, and why.
     None(String),
+    /// None within this time.
+    Late(Duration),
 }
 
 /// What became of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub enum Verdict {
     /// It is delivered.
     Taken,
     /// Something in it is never taken.
@@ -29,7 +36,9 @@ pub(super) enum Verdict {
 }
 
 impl Answer {
-    pub(super) fn verdict(&self, target: &str) -> Verdict {
+    /// What it means. `target` is the receiver as it is shown.
+    #[must_use]
+    pub fn verdict(&self, target: &str) -> Verdict {
         let error = |problem: String, advice| SinkError {
             what: "post to",
             target: target.to_owned(),
@@ -45,6 +54,12 @@ impl Answer {
                     "check that it runs, its address, and the way to it",
                 ));
             }
+            Self::Late(limit) => {
+                return Verdict::Down(error(
+                    format!("no answer within {limit:?}"),
+                    "check that it runs, its address, and the way to it",
+                ));
+            }
         };
         let answered = |advice| error(format!("it answered {status}"), advice);
         match status.as_u16() {
@@ -56,8 +71,8 @@ impl Answer {
             408 | 425 | 429 | 502..=504 => {
                 Verdict::Down(answered("it is tried again; look at its log if this goes on"))
             }
-            400..=499 => Verdict::Refused(answered("see its log for why it refuses this change")),
-            _ => Verdict::Failed(answered("see its log for why it fails on this change")),
+            400..=499 => Verdict::Refused(answered("see its log for why it refuses this")),
+            _ => Verdict::Failed(answered("see its log for why it fails on this")),
         }
     }
 
@@ -66,10 +81,12 @@ impl Answer {
         !matches!(self.verdict(""), Verdict::Taken | Verdict::Refused(_))
     }
 
-    pub(super) fn retry_after(&self) -> Option<Duration> {
+    /// When the receiver wants to be asked again.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Status { retry_after, .. } => *retry_after,
-            Self::None(_) => None,
+            Self::None(_) | Self::Late(_) => None,
         }
     }
 }

@@ -1,0 +1,90 @@
+//! PgBouncer's console: a database that takes words instead of SQL.
+
+use herdsman_node::{Conninfo, Tls, describe};
+use tokio_postgres::Client;
+
+use crate::config::OldConnections;
+
+/// Has PgBouncer read its configuration, and lets go of connections to servers that databases do not go to any more.
+///
+/// # Errors
+/// What it could not be told, and why.
+pub(super) async fn reload(
+    info: &Conninfo,
+    limit: std::time::Duration,
+    moved: impl IntoIterator<Item = &str>,
+    old: OldConnections,
+) -> Result<(), String> {
+    let tls = Tls::new(info).map_err(|error| error.to_string())?;
+    let connection = herdsman_node::connect(info, &tls, limit)
+        .await
+        .map_err(|error| format!("PgBouncer's console: {error}"))?;
+    let (client, driver) = connection.split(|_| {});
+    let driver = tokio::spawn(driver);
+    let told = tell(&client, &info.endpoint(), moved, old).await;
+    driver.abort();
+    told
+}
+
+async fn tell(
+    client: &Client,
+    endpoint: &str,
+    moved: impl IntoIterator<Item = &str>,
+    old: OldConnections,
+) -> Result<(), String> {
+    command(client, endpoint, "RELOAD").await?;
+    let mut outcome = Ok(());
+    for database in moved {
+        // One that it does not know must not keep the others from moving.
+        outcome = outcome.and(let_go(client, endpoint, &argument(database), old).await);
+    }
+    outcome
+}
+
+async fn let_go(
+    client: &Client,
+    endpoint: &str,
+    name: &str,
+    old: OldConnections,
+) -> Result<(), String> {
+    match old {
+        OldConnections::Reconnect => command(client, endpoint, &format!("RECONNECT{name}")).await,
+        OldConnections::Kill => {
+            let (kill, resume) = (format!("KILL{name}"), format!("RESUME{name}"));
+            // Sent together: clients would wait for ever where we were gone in between.
+            let (killed, resumed) =
+                tokio::join!(command(client, endpoint, &kill), command(client, endpoint, &resume));
+            killed.and(resumed)
+        }
+    }
+}
+
+/// A database as the console takes it; none for all of them.
+fn argument(database: &str) -> String {
+    match database {
+        "*" => String::new(),
+        name => format!(" \"{}\"", name.replace('"', "\"\"")),
+    }
+}
+
+async fn command(client: &Client, endpoint: &str, command: &str) -> Result<(), String> {
+    client.simple_query(command).await.map(|_| ()).map_err(|error| {
+        format!(
+            "PgBouncer at {endpoint} refuses `{command}`: {}; check that the user is one of its `admin_users`, that it \
+             reads this file, and its log",
+            describe(&error)
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_quoted_and_the_star_is_all() {
+        for (name, expected) in [("shop", " \"shop\""), ("a\"; b", " \"a\"\"; b\""), ("*", "")] {
+            assert_eq!(argument(name), expected);
+        }
+    }
+}

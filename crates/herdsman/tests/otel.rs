@@ -9,10 +9,13 @@ use rustix::process::Signal;
 
 use crate::program::{Folder, closed_port, ended, get};
 
+/// The head of a request, and its body.
+type Request = (String, Vec<u8>);
+
 /// Takes whatever is sent, and keeps it.
 struct Collector {
     url: String,
-    taken: Arc<Mutex<Vec<(String, Vec<u8>)>>>,
+    taken: Arc<Mutex<Vec<Request>>>,
 }
 
 impl Collector {
@@ -38,7 +41,7 @@ impl Collector {
 }
 
 /// Reads a request, and says that it is good.
-fn take(mut stream: TcpStream) -> (String, Vec<u8>) {
+fn take(mut stream: TcpStream) -> Request {
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     let mut head = Vec::new();
     let mut byte = [0];

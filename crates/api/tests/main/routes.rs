@@ -171,13 +171,12 @@ async fn every_kind_of_verb_takes_its_scope_at_every_door() {
         };
         assert_eq!(found, expected, "{verb}");
     }
-    let done = herd.done.lock().unwrap();
+    let done = herd.done.lock().unwrap().clone();
     assert!(done.iter().any(|done| *done == ("change".to_owned(), "token deploy".to_owned())));
     let others = |(verb, by): &&(String, String)| {
         matches!(verb.as_str(), "change" | "job") && by != "token deploy"
     };
     assert_eq!(done.iter().find(others), None);
-    drop(done);
     server.stop().await;
 }
 

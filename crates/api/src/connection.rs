@@ -27,8 +27,8 @@ use crate::reply::Follow;
 use crate::state::View;
 use crate::target::Query;
 use crate::{
-    ApiState, HookBoard, LiveFeed, LiveStream, MeshControl, Metrics, TlsIdentity, control, router,
-    routes, target,
+    ApiState, HookBoard, LiveFeed, LiveStream, MeshControl, Metrics, TlsIdentity, control, dashboard,
+    router, routes, target,
 };
 
 /// What every connection reads.
@@ -284,9 +284,12 @@ impl Door<'_> {
             Problem::NoMesh.reply(&view)
         } else if let Err(problem) = self.admit(request) {
             problem.reply(&view)
+        } else if dashboard::is_front_page(request, about) {
+            dashboard::front_page()
         } else {
             router::answer(request.method(), request.uri(), &view)
         };
+        reply = dashboard::unless_held(reply, request.headers());
         let mut feed = None;
         if let (Some(wanted), false) = (reply.live, head) {
             match self.follow(wanted, request) {

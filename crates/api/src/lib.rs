@@ -17,7 +17,8 @@
 //! | `/v1/{id}/availability[?limit=SECONDS]` | 200; 408 exceeded; 417 cannot be told |
 //! | `/primary` `/leader` `/read-write` `/replica` `/read-only` `/health` `/liveness` `/readiness` | 200 yes; 503 no |
 //! | `/cluster`, `/metrics` | 200 |
-//! | `/v2/topology` | 200 |
+//! | `/`, where `Accept` names `text/html`, `/dashboard` | 200, 304 |
+//! | `/v2/topology`, `/v2/overview` | 200 |
 //! | `/v2/events` | 200; 503 too many follow it |
 //! | `/v2/stream[?table=S.T]` | 200; 400 no pattern; 401 and 403 no scope; 404 no stream; 503 too many follow it |
 //! | `/v2/mesh` | 200; 404 no mesh |
@@ -32,7 +33,7 @@
 //!   first, so `/v1/node/status` is the status of the node `node`, and `/v1/status/node` that of `node` as well.
 //! - A path with one slash too many is answered 301.
 //! - `/v1/primary` carries the cluster's verdict in the header `herdsman-verdict`: `primary`, `split-brain`, `none`.
-//! - Nothing may be cached: every answer carries `cache-control: no-store`.
+//! - No answer may be cached (`cache-control: no-store`) but the files of the dashboard, which have an `etag`.
 //! - Whether a node is available is told by the age of its copy of the heartbeat row, which the watcher reads. A node
 //!   that cannot be reached or is not trusted is 417, however fresh its copy once was.
 //!
@@ -46,6 +47,7 @@ mod agent;
 mod config;
 mod connection;
 mod control;
+mod dashboard;
 mod events;
 mod health;
 mod listen;

@@ -1,9 +1,10 @@
-//! `/metrics`: what somebody else has counted, as text.
+//! `/metrics`: what somebody else has counted, as text; and the same for `/v2/overview`.
 
 use std::fmt;
 
 use herdsman_watch::{Moment, Topology};
 use hyper::StatusCode;
+use serde_json::Value;
 
 use crate::problem::Problem;
 use crate::reply::Reply;
@@ -13,6 +14,16 @@ use crate::state::View;
 pub trait Metrics: fmt::Debug + Send + Sync + 'static {
     /// Everything there is to tell at this moment, in the text format of OpenMetrics 1.0. Must not block.
     fn text(&self, topology: &Topology, now: Moment) -> String;
+
+    /// The gateway at this moment, as JSON. `None`: there is none. Must not block.
+    fn gateway(&self) -> Option<Value> {
+        None
+    }
+
+    /// The stream of changes at this moment, as JSON. `None`: there is none. Must not block.
+    fn stream(&self) -> Option<Value> {
+        None
+    }
 }
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

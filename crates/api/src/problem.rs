@@ -42,8 +42,8 @@ struct Details<'a> {
 }
 
 const PATHS: &str = "/v1/primary, /v1/primaries, /v1/standbys, /v1/{id}/status, /v1/status/{id}, /v1/node/{id}, \
-                     /v1/{id}/availability, /v2/topology, /v2/events, /v2/stream, /v2/mesh, /v2/hooks, /rpc, \
-                     /primary, /replica, /read-only, /health, /liveness, /readiness, /cluster, /metrics";
+                     /v1/{id}/availability, /v2/topology, /v2/overview, /v2/events, /v2/stream, /v2/mesh, /v2/hooks, /rpc, \
+                     /primary, /replica, /read-only, /health, /liveness, /readiness, /cluster, /metrics, /dashboard";
 /// Enough to recognise what was sent, too little to make answers large.
 const MAX_ECHO_CHARS: usize = 120;
 /// A message is for a person; the whole list is in `/v2/topology`.

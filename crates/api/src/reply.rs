@@ -7,8 +7,8 @@ use hyper::{Response, StatusCode};
 use serde::Serialize;
 use serde_json::ser::PrettyFormatter;
 
-use crate::Bodies;
 use crate::live::Body;
+use crate::{Bodies, dashboard};
 
 /// An answer before it is put on the wire: plain data, so that tables of cases can compare it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub(crate) struct Reply {
     pub(crate) verdict: Option<&'static str>,
     /// Whether the watcher is to be told that somebody wants to know about availability.
     pub(crate) wants_heartbeat: bool,
+    /// The tag of a file of the dashboard.
+    pub(crate) tag: Option<&'static str>,
     /// What follows instead of a body, if anything.
     pub(crate) live: Option<Follow>,
 }
@@ -56,6 +58,7 @@ impl Reply {
             challenge: None,
             verdict: None,
             wants_heartbeat: false,
+            tag: None,
             live: None,
         }
     }
@@ -80,10 +83,13 @@ impl Reply {
         if self.live.is_some() {
             // nginx would collect events until a buffer is full.
             headers.insert(UNBUFFERED, HeaderValue::from_static("no"));
-        } else {
+        } else if self.status != StatusCode::NOT_MODIFIED {
             headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
         }
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(tag) = self.tag {
+            dashboard::head(headers, tag);
+        }
         if self.allow {
             headers.insert(ALLOW, HeaderValue::from_static(ALLOWED));
         }

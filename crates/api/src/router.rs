@@ -9,13 +9,14 @@ use crate::problem::Problem;
 use crate::reply::{HTML, Reply};
 use crate::state::View;
 use crate::target::{self, Query};
-use crate::{health, metrics, routes, v1, v2};
+use crate::{dashboard, health, metrics, routes, v1, v2};
 
 enum Route<'a> {
     V1(v1::Route<'a>),
     V2(v2::Route),
     Health(health::Route),
     Metrics,
+    Page(&'static dashboard::Asset),
 }
 
 /// Answers a request.
@@ -33,7 +34,8 @@ fn try_answer(method: &Method, uri: &Uri, view: &View<'_>) -> Result<Reply, Prob
     let path = target::decode(uri.path()).ok_or(Problem::BadEncoding)?;
     let readable = *method == Method::GET || *method == Method::HEAD;
     let options = *method == Method::OPTIONS;
-    // What a balancer asks by default. To everybody else this is the front page, except where a port is a node's.
+    // What a balancer asks by default, and at the port of a node all that is asked there. A browser has got its front page
+    // before.
     let front_page = path == "/" && !options && view.about.is_none();
     let Some(route) = route(&path).filter(|_| !front_page) else {
         return match without_last_slash(&path) {
@@ -52,6 +54,7 @@ fn try_answer(method: &Method, uri: &Uri, view: &View<'_>) -> Result<Reply, Prob
         Route::V2(route) => v2::answer(route, view),
         Route::Health(route) => health::answer(route, &query, view),
         Route::Metrics => metrics::answer(view),
+        Route::Page(asset) => Ok(dashboard::answer(asset)),
     }
 }
 
@@ -63,6 +66,7 @@ fn route(path: &str) -> Option<Route<'_>> {
         (&"v1", rest) => v1::route(rest).map(Route::V1),
         (&"v2", rest) => v2::route(rest).map(Route::V2),
         (&"metrics", []) => Some(Route::Metrics),
+        (&"dashboard", rest) => dashboard::route(rest).map(Route::Page),
         _ => health::route(&segments).map(Route::Health),
     }
 }

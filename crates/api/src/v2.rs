@@ -12,10 +12,12 @@ use serde_json::Value;
 use crate::problem::Problem;
 use crate::reply::{Follow, Reply};
 use crate::state::View;
+use crate::{MeshControl, Metrics};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Route {
     Topology,
+    Overview,
     Stream,
     Events,
     Mesh,
@@ -35,10 +37,21 @@ struct Document<'a> {
     groups: BTreeMap<&'a str, &'a [NodeName]>,
 }
 
+/// Every part of the program at one moment: what the dashboard shows. A part that is not there is `null`.
+#[derive(Serialize)]
+struct Overview<'a> {
+    version: &'static str,
+    topology: Document<'a>,
+    gateway: Option<Value>,
+    stream: Option<Value>,
+    mesh: Option<Value>,
+}
+
 /// The route that the path segments after `/v2` name.
 pub(crate) fn route(segments: &[&str]) -> Option<Route> {
     match segments {
         ["topology"] => Some(Route::Topology),
+        ["overview"] => Some(Route::Overview),
         ["stream"] => Some(Route::Stream),
         ["events"] => Some(Route::Events),
         ["mesh"] => Some(Route::Mesh),
@@ -49,11 +62,16 @@ pub(crate) fn route(segments: &[&str]) -> Option<Route> {
 
 pub(crate) fn answer(route: Route, view: &View<'_>) -> Result<Reply, Problem> {
     match route {
-        Route::Topology => {
-            let topology = view.topology.aged(view.now);
-            let groups = view.groups.iter().filter(|(name, _)| *name != "all");
-            let groups = groups.map(|(name, nodes)| (name.as_str(), nodes.as_slice())).collect();
-            Ok(Reply::json(StatusCode::OK, view.bodies, &Document { topology, groups }))
+        Route::Topology => Ok(Reply::json(StatusCode::OK, view.bodies, &Document::of(view))),
+        Route::Overview => {
+            let overview = Overview {
+                version: env!("CARGO_PKG_VERSION"),
+                topology: Document::of(view),
+                gateway: view.metrics.and_then(Metrics::gateway),
+                stream: view.metrics.and_then(Metrics::stream),
+                mesh: view.mesh.map(MeshControl::status),
+            };
+            Ok(Reply::json(StatusCode::OK, view.bodies, &overview))
         }
         Route::Stream if view.live => Ok(Reply::live(Follow::Stream)),
         Route::Events => Ok(Reply::live(Follow::Events)),
@@ -66,5 +84,14 @@ pub(crate) fn answer(route: Route, view: &View<'_>) -> Result<Reply, Problem> {
             Some(hooks) => Ok(Reply::json(StatusCode::OK, view.bodies, &hooks.status())),
             None => Err(Problem::NoHooks),
         },
+    }
+}
+
+impl<'a> Document<'a> {
+    fn of(view: &View<'a>) -> Self {
+        let topology = view.topology.aged(view.now);
+        let groups = view.groups.iter().filter(|(name, _)| *name != "all");
+        let groups = groups.map(|(name, nodes)| (name.as_str(), nodes.as_slice())).collect();
+        Self { topology, groups }
     }
 }

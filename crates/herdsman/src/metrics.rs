@@ -1,4 +1,5 @@
-//! `/metrics`: what every part has counted, in one text, for Prometheus and whatever else reads OpenMetrics.
+//! What every part has counted: at `/metrics` in one text, for Prometheus and whatever else reads OpenMetrics, and for the
+//! dashboard in `/v2/overview`.
 //!
 //! Nothing is counted here. Each scrape takes what the parts hold at that moment and writes it down; names follow the
 //! exporters people have dashboards for (`pg_`, `pgbouncer_`) where the meaning is the same.
@@ -7,6 +8,7 @@ mod gateway;
 mod herd;
 mod hooks;
 mod mesh;
+mod stream;
 mod write;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,12 +20,14 @@ use herdsman_watch::{Moment, Topology};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
+use serde_json::Value;
 use tokio::sync::watch;
 
 use self::gateway::Gateway;
 use self::herd::Herd;
 use self::hooks::Hooks;
 use self::mesh::Mesh;
+pub(crate) use self::stream::Stream;
 
 /// Where the parts are asked.
 #[derive(Clone, Debug, Default)]
@@ -31,6 +35,7 @@ pub(crate) struct Metrics {
     gateway: Option<Statistics>,
     hooks: Statuses,
     mesh: Arc<Mutex<Option<watch::Receiver<Arc<Status>>>>>,
+    stream: Arc<Mutex<Option<Stream>>>,
 }
 
 impl Metrics {
@@ -42,6 +47,11 @@ impl Metrics {
     /// From now on with a mesh's, or without.
     pub(crate) fn offer_mesh(&self, mesh: Option<watch::Receiver<Arc<Status>>>) {
         *self.mesh.lock().unwrap_or_else(PoisonError::into_inner) = mesh;
+    }
+
+    /// From now on with a stream's, or without.
+    pub(crate) fn offer_stream(&self, stream: Option<Stream>) {
+        *self.stream.lock().unwrap_or_else(PoisonError::into_inner) = stream;
     }
 
     fn mesh(&self) -> Option<Mesh> {
@@ -66,6 +76,15 @@ impl herdsman_api::Metrics for Metrics {
         // Writing to a string cannot fail; should that change, the scrape fails for want of its last line.
         let _written = encode(&mut text, &registry);
         text
+    }
+
+    fn gateway(&self) -> Option<Value> {
+        self.gateway.as_ref().map(|statistics| gateway::document(&statistics.read()))
+    }
+
+    fn stream(&self) -> Option<Value> {
+        let stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
+        stream.as_ref().map(Stream::document)
     }
 }
 

@@ -37,7 +37,7 @@ impl Gateway {
         sql(self.port, user, password, statement)
     }
 
-    fn as_app(&self, statement: &str) -> Result<String, String> {
+    pub fn as_app(&self, statement: &str) -> Result<String, String> {
         self.ask("app", &self.password, statement)
     }
 

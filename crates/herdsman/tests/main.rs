@@ -13,6 +13,7 @@ mod book;
 mod cluster;
 mod config;
 mod container_sequence;
+mod dashboard;
 mod deploy;
 mod docs;
 mod doctor;

@@ -46,6 +46,7 @@ fn secrets_that_work_appear_nowhere_however_much_is_logged() {
     for path in [
         "/metrics",
         "/v2/topology",
+        "/v2/overview",
         "/v2/mesh",
         "/cluster",
         "/health?node=n1",
@@ -160,7 +161,7 @@ fn the_token_and_the_logins_of_a_mesh_appear_nowhere() {
     let job = || ask(token, "/v2/mesh/job", "{\"id\": 1}");
     let told = until("the mesh is made", job, |told| told.contains("\"done\""));
     clean("the job", &told);
-    for path in ["/v2/mesh", "/metrics", "/v2/topology"] {
+    for path in ["/v2/mesh", "/metrics", "/v2/topology", "/v2/overview"] {
         clean(path, &get(&url, path));
     }
     for args in [

@@ -5,6 +5,7 @@
 mod certificates;
 mod client;
 mod control;
+mod dashboard;
 mod doors;
 mod fixture;
 mod limits;

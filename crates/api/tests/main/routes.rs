@@ -111,6 +111,9 @@ async fn statuses(server: &Running, method: &str, path: &str, body: &str) -> [u1
 
 /// A path that a row of the table stands for.
 fn example(route: &[&str]) -> String {
+    if route == ["dashboard", "*"] {
+        return "/dashboard/app.js".to_owned();
+    }
     let segments = route.iter().map(|segment| if *segment == "*" { "host1" } else { segment });
     format!("/{}", segments.collect::<Vec<_>>().join("/"))
 }
@@ -143,7 +146,7 @@ async fn every_route_takes_what_the_table_says_and_nothing_else_is_guarded() {
         }
     }
     // A row that is not here was not thought about.
-    assert_eq!((open, ROUTES.len()), (26, 29), "give the new route what it takes, and a row here");
+    assert_eq!((open, ROUTES.len()), (29, 32), "give the new route what it takes, and a row here");
     assert!(herd.done.lock().unwrap().is_empty(), "a verb was done");
     server.stop().await;
 }

@@ -6,6 +6,7 @@ use herdsman_gateway::{GatewayStatistics, PoolStatistics, Times};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::registry::Unit;
+use serde_json::{Value, json};
 
 use super::write::{Histogram, Labels, Writer};
 
@@ -129,6 +130,30 @@ impl Gateway {
             (labels(pool), (seconds(times.sum()), times.count(), buckets(times)))
         })
     }
+}
+
+/// What `/v2/overview` tells. Beside the percentiles of all times since the start are the counts that lead to them, so
+/// that who asks twice can tell those of the time between.
+pub(super) fn document(statistics: &GatewayStatistics) -> Value {
+    let pools = statistics.pools.iter().map(|pool| {
+        let mut told = serde_json::to_value(pool).unwrap_or_default();
+        for (name, times) in [("wait", &pool.wait), ("transaction", &pool.transaction)] {
+            if let Some(told) = told.get_mut(name).and_then(Value::as_object_mut) {
+                told.insert("at_most".to_owned(), at_most(times));
+            }
+        }
+        told
+    });
+    json!({"clients": statistics.clients, "pools": pools.collect::<Vec<_>>()})
+}
+
+/// How many took at most so many microseconds.
+fn at_most(times: &Times) -> Value {
+    let bounds = BOUNDS.map(|power| {
+        let bound = (1_u64 << power) - 1;
+        json!([bound, times.at_most(bound)])
+    });
+    bounds.collect()
 }
 
 fn labels(pool: &PoolStatistics) -> Labels<'_> {

@@ -11,7 +11,7 @@ use herdsman_mesh::{MeshError, Setup};
 use herdsman_mesh::{ddl, heal, join, leave, sequences, verify};
 use herdsman_node::NodeName;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value, json};
 use tokio::sync::watch;
 
@@ -109,7 +109,9 @@ struct OrphansParameters {
 #[serde(deny_unknown_fields, default)]
 struct ConflictsParameters {
     table: Option<String>,
+    #[serde(deserialize_with = "some_number")]
     since_seconds: Option<u32>,
+    #[serde(deserialize_with = "number")]
     limit: u32,
 }
 
@@ -127,6 +129,31 @@ struct DdlParameters {
     role: Option<String>,
     timeout_seconds: Option<u32>,
     retry: Option<i64>,
+}
+
+/// A number, which is text in a query.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Number {
+    Number(u32),
+    Text(String),
+}
+
+impl Number {
+    fn value<E: serde::de::Error>(self) -> Result<u32, E> {
+        match self {
+            Self::Number(number) => Ok(number),
+            Self::Text(text) => text.parse().map_err(E::custom),
+        }
+    }
+}
+
+fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    Number::deserialize(deserializer)?.value()
+}
+
+fn some_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
+    Option::<Number>::deserialize(deserializer)?.map(Number::value).transpose()
 }
 
 /// How long orphans may still be on their way to the parents they seem to lack.

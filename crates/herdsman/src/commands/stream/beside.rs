@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use herdsman_stream::StreamConfig;
 use herdsman_watch::Watcher;
 
 use super::run::Streaming;
 use crate::config::Config;
 use crate::exit::Failed;
+use crate::metrics::{Metrics, Stream};
 
 /// How long after its end a stream is tried again: somebody has to put right what ended it, and hears of it this often.
 const PAUSE: Duration = Duration::from_secs(60);
@@ -14,6 +16,8 @@ const PAUSE: Duration = Duration::from_secs(60);
 /// The stream, where the configuration has sinks.
 pub(crate) struct Beside {
     state: State,
+    config: StreamConfig,
+    metrics: Metrics,
 }
 
 enum State {
@@ -25,17 +29,23 @@ enum State {
 }
 
 impl Beside {
-    /// Starts the stream, where there are sinks.
+    /// Starts the stream, where there are sinks, and tells `metrics` where it can be asked.
     ///
     /// # Errors
     /// What is wrong with its settings, or that another process has the state folder.
-    pub(crate) fn start(config: &Config, watcher: &Watcher) -> Result<Self, Failed> {
+    pub(crate) fn start(
+        config: &Config,
+        watcher: &Watcher,
+        metrics: Metrics,
+    ) -> Result<Self, Failed> {
         let state = if config.stream.sinks.is_empty() {
             State::Nothing
         } else {
             State::Streaming(Streaming::start(config, Some(watcher.watch()))?)
         };
-        Ok(Self { state })
+        let beside = Self { state, config: config.stream.clone(), metrics };
+        beside.tell(None);
+        Ok(beside)
     }
 
     /// Waits until the stream has to be started again; for ever where there is none. May be dropped and called anew.
@@ -47,6 +57,7 @@ impl Beside {
                     let failed = streaming.ended().await;
                     tracing::error!(problem = %failed.message, again_after = ?PAUSE, "the stream has ended");
                     self.state = State::Ended(Box::pin(tokio::time::sleep(PAUSE)));
+                    self.tell(Some(failed.message.to_string()));
                 }
                 State::Ended(pause) => return pause.as_mut().await,
             }
@@ -55,13 +66,26 @@ impl Beside {
 
     /// Starts it again.
     pub(crate) fn again(&mut self, config: &Config, watcher: &Watcher) {
+        let mut problem = None;
         self.state = match Streaming::start(config, Some(watcher.watch())) {
             Ok(streaming) => State::Streaming(streaming),
             Err(failed) => {
                 tracing::error!(problem = %failed.message, again_after = ?PAUSE, "the stream cannot start");
+                problem = Some(failed.message.to_string());
                 State::Ended(Box::pin(tokio::time::sleep(PAUSE)))
             }
         };
+        self.tell(problem);
+    }
+
+    fn tell(&self, problem: Option<String>) {
+        self.metrics.offer_stream(match &self.state {
+            State::Nothing => None,
+            State::Streaming(Streaming { phase, stats, .. }) => {
+                Some(Stream::under_way(&self.config, phase.clone(), stats.clone()))
+            }
+            State::Ended(_) => Some(Stream::ended(&self.config, problem)),
+        });
     }
 
     /// Ends it once what is under way is delivered.

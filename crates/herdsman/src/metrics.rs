@@ -6,12 +6,15 @@
 mod gateway;
 mod herd;
 mod mesh;
+mod stream;
 mod write;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use herdsman_gateway::Statistics;
 use herdsman_mesh::status::Status;
+use herdsman_stream::engine::Stats;
+use herdsman_stream::service::Phase;
 use herdsman_watch::{Moment, Topology};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
@@ -21,12 +24,23 @@ use tokio::sync::watch;
 use self::gateway::Gateway;
 use self::herd::Herd;
 use self::mesh::Mesh;
+use self::stream::Stream;
 
 /// Where the parts are asked.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Metrics {
     gateway: Option<Statistics>,
     mesh: Arc<Mutex<Option<watch::Receiver<Arc<Status>>>>>,
+    stream: Arc<Mutex<Option<StreamSource>>>,
+}
+
+/// Where the stream is asked.
+#[derive(Clone, Debug)]
+pub(crate) struct StreamSource {
+    /// The name of its slot.
+    pub(crate) slot: String,
+    pub(crate) phase: watch::Receiver<Phase>,
+    pub(crate) stats: Stats,
 }
 
 impl Metrics {
@@ -38,6 +52,17 @@ impl Metrics {
     /// From now on with a mesh's, or without.
     pub(crate) fn offer_mesh(&self, mesh: Option<watch::Receiver<Arc<Status>>>) {
         *self.mesh.lock().unwrap_or_else(PoisonError::into_inner) = mesh;
+    }
+
+    /// From now on with a stream's.
+    pub(crate) fn offer_stream(&self, stream: StreamSource) {
+        *self.stream.lock().unwrap_or_else(PoisonError::into_inner) = Some(stream);
+    }
+
+    fn stream(&self) -> Option<Stream> {
+        let stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
+        let phase = stream.phase.borrow().clone();
+        Some(Stream { slot: stream.slot, phase, numbers: stream.stats.snapshot() })
     }
 
     fn mesh(&self) -> Option<Mesh> {
@@ -53,6 +78,9 @@ impl herdsman_api::Metrics for Metrics {
         take(Box::new(Herd(topology.aged(now))));
         if let Some(statistics) = &self.gateway {
             take(Box::new(Gateway(statistics.read())));
+        }
+        if let Some(stream) = self.stream() {
+            take(Box::new(stream));
         }
         if let Some(mesh) = self.mesh() {
             take(Box::new(mesh));

@@ -47,8 +47,8 @@ pub(crate) async fn run(file: Option<&Path>, global: &Global) -> Result<Exit, Fa
 
     let stop = CancellationToken::new();
     let mut serving = tokio::spawn(server.run(stop.clone()));
-    let mut beside = Beside::start(&config, &watcher)?;
     let metrics = Metrics::of(clients.statistics());
+    let mut beside = Beside::start(&config, &watcher, metrics.clone())?;
     api.offer_metrics(Some(Arc::new(metrics.clone())));
     let mesh = mesh::Beside::start(&config, &api, metrics)?;
     let mut running = Running { config, watcher, api, mesh, log_file };

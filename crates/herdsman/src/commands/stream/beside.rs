@@ -7,6 +7,7 @@ use herdsman_watch::Watcher;
 use super::run::Streaming;
 use crate::config::Config;
 use crate::exit::Failed;
+use crate::metrics::Metrics;
 
 /// How long after its end a stream is tried again: somebody has to put right what ended it, and hears of it this often.
 const PAUSE: Duration = Duration::from_secs(60);
@@ -14,6 +15,7 @@ const PAUSE: Duration = Duration::from_secs(60);
 /// The stream, where the configuration has sinks.
 pub(crate) struct Beside {
     state: State,
+    metrics: Metrics,
 }
 
 enum State {
@@ -29,13 +31,19 @@ impl Beside {
     ///
     /// # Errors
     /// What is wrong with its settings, or that another process has the state folder.
-    pub(crate) fn start(config: &Config, watcher: &Watcher) -> Result<Self, Failed> {
+    pub(crate) fn start(
+        config: &Config,
+        watcher: &Watcher,
+        metrics: Metrics,
+    ) -> Result<Self, Failed> {
         let state = if config.stream.sinks.is_empty() {
             State::Nothing
         } else {
-            State::Streaming(Streaming::start(config, Some(watcher.watch()))?)
+            let streaming = Streaming::start(config, Some(watcher.watch()))?;
+            metrics.offer_stream(streaming.source());
+            State::Streaming(streaming)
         };
-        Ok(Self { state })
+        Ok(Self { state, metrics })
     }
 
     /// Waits until the stream has to be started again; for ever where there is none. May be dropped and called anew.
@@ -56,7 +64,10 @@ impl Beside {
     /// Starts it again.
     pub(crate) fn again(&mut self, config: &Config, watcher: &Watcher) {
         self.state = match Streaming::start(config, Some(watcher.watch())) {
-            Ok(streaming) => State::Streaming(streaming),
+            Ok(streaming) => {
+                self.metrics.offer_stream(streaming.source());
+                State::Streaming(streaming)
+            }
             Err(failed) => {
                 tracing::error!(problem = %failed.message, again_after = ?PAUSE, "the stream cannot start");
                 State::Ended(Box::pin(tokio::time::sleep(PAUSE)))

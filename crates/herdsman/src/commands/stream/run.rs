@@ -17,6 +17,7 @@ use crate::cli::Global;
 use crate::commands::run::Signals;
 use crate::config::{Config, Depth, LogConfig};
 use crate::exit::{Exit, Failed};
+use crate::metrics::StreamSource;
 use crate::{logs, output};
 
 /// `herdsman stream run`.
@@ -33,6 +34,7 @@ pub(crate) struct Streaming {
     task: JoinHandle<Result<End, ServiceError>>,
     pub(super) phase: watch::Receiver<Phase>,
     pub(super) stats: Stats,
+    slot: String,
 }
 
 /// Runs until a signal ends it, or until everything is delivered.
@@ -126,7 +128,13 @@ impl Streaming {
         let (phase, stats) = (service.phase(), service.stats());
         let stop = CancellationToken::new();
         let task = tokio::spawn(service.run(stop.clone()));
-        Ok(Self { stop, task, phase, stats })
+        Ok(Self { stop, task, phase, stats, slot: config.stream.slot.to_string() })
+    }
+
+    /// Where its numbers are to be had.
+    pub(super) fn source(&self) -> StreamSource {
+        let (phase, stats) = (self.phase.clone(), self.stats.clone());
+        StreamSource { slot: self.slot.clone(), phase, stats }
     }
 
     /// Waits until it ends by itself, which it does only where no further try helps.

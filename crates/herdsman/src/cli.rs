@@ -103,7 +103,7 @@ pub(crate) enum Command {
     // Not on the first screen of the help: who needs it is told of it.
     #[command(hide = true, after_help = EXPLAIN_EXAMPLES)]
     Explain(ExplainArgs),
-    /// Show the cluster: who is primary and why, how far behind the others are
+    /// Show who is primary and why, and how far behind the others are
     #[command(after_help = STATUS_EXAMPLES)]
     Status(StatusArgs),
     /// Print the primary's name, for scripts
@@ -201,9 +201,15 @@ pub(crate) struct StatusArgs {
     /// Print the topology as JSON
     #[arg(long)]
     pub(crate) json: bool,
-    /// Show it again each second until Ctrl-C
-    #[arg(long)]
-    pub(crate) watch: bool,
+    /// Show it again every so many seconds (without a number: each) until Ctrl-C
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        num_args = 0..=1,
+        default_missing_value = "1",
+        value_parser = seconds
+    )]
+    pub(crate) watch: Option<Duration>,
 }
 
 /// `herdsman primary`.
@@ -289,6 +295,14 @@ Examples:
 Exit codes: 0 resumed, 69 the gateway cannot be asked, 78 the configuration is wrong or has no
 gateway.";
 
+/// Time between two looks of what goes on looking.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().ok().filter(|seconds| (0.1..=3600.0).contains(seconds));
+    seconds
+        .map(Duration::from_secs_f64)
+        .ok_or_else(|| format!("`{text}` is not a number of seconds from 0.1 to 3600"))
+}
+
 pub(crate) fn time(text: &str) -> Result<Duration, String> {
     let bad = || format!("`{text}` is not a duration; write it like 500ms, 5s or 2m");
     let units = [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000)];
@@ -333,6 +347,7 @@ const STATUS_EXAMPLES: &str = "\
 Examples:
   herdsman status
   herdsman status --watch
+  herdsman status --watch 5 >> herd.log        a line whenever something changes
   herdsman status --json | jq -r .verdict.state
   herdsman status --url https://db-watch:8443 --cacert ca.pem
   herdsman status --direct                     without a running Herdsman

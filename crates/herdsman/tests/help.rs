@@ -76,6 +76,7 @@ fn wrong_arguments_end_with_2() {
         &["status", "--url", "nonsense"],
         &["status", "--url", "http://a", "--direct"],
         &["completions", "nosuchshell"],
+        &["status", "--watch", "0"],
     ] {
         let ended = folder.herdsman(args);
         assert_eq!(

@@ -103,9 +103,13 @@ pub(crate) enum Command {
     // Not on the first screen of the help: who needs it is told of it.
     #[command(hide = true, after_help = EXPLAIN_EXAMPLES)]
     Explain(ExplainArgs),
-    /// Show who is primary and why, and how far behind the others are
+    /// Show who is primary and why, and how far behind the others are; also, live: top
     #[command(after_help = STATUS_EXAMPLES)]
     Status(StatusArgs),
+    /// Show it live: the herd, what happens to it, gateway, stream and mesh
+    // Not on the first screen of the help: `status` names it.
+    #[command(hide = true, after_help = TOP_EXAMPLES)]
+    Top(TopArgs),
     /// Print the primary's name, for scripts
     #[command(after_help = PRIMARY_EXAMPLES)]
     Primary(PrimaryArgs),
@@ -210,6 +214,20 @@ pub(crate) struct StatusArgs {
         value_parser = seconds
     )]
     pub(crate) watch: Option<Duration>,
+}
+
+/// `herdsman top`.
+#[derive(Debug, Args)]
+pub(crate) struct TopArgs {
+    /// Address of the running Herdsman [default: from the configuration]
+    #[arg(long, value_name = "URL")]
+    pub(crate) url: Option<String>,
+    /// Certificates to trust for https [default: the one in the configuration]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cacert: Option<PathBuf>,
+    /// Seconds between two looks; events come as they happen
+    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
+    pub(crate) interval: Duration,
 }
 
 /// `herdsman primary`.
@@ -353,6 +371,19 @@ Examples:
   herdsman status --direct                     without a running Herdsman
 
 Exit codes: 0 shown, 69 Herdsman cannot be asked, 78 the configuration is wrong.";
+
+const TOP_EXAMPLES: &str = "\
+Examples:
+  herdsman top
+  herdsman top --url https://db-watch:8443 --cacert ca.pem
+  ssh -t db-watch herdsman top
+  NO_COLOR=1 herdsman top --interval 5
+
+Keys: 1 to 5, Tab and arrows choose a page and a line, p holds the picture, ? tells more, q ends.
+Asks a running Herdsman, waits for one that is away, and needs a terminal: without one, take
+`herdsman status --watch`.
+
+Exit codes: 0 ended by q, Ctrl-C or TERM, 2 there is no terminal, 78 the configuration is wrong.";
 
 const PRIMARY_EXAMPLES: &str = "\
 Examples:

@@ -29,3 +29,4 @@ mod sandbox_cli;
 mod secrets;
 mod stream;
 mod stream_chaos;
+mod top;

@@ -103,9 +103,13 @@ pub(crate) enum Command {
     // Not on the first screen of the help: who needs it is told of it.
     #[command(hide = true, after_help = EXPLAIN_EXAMPLES)]
     Explain(ExplainArgs),
-    /// Show the cluster: who is primary and why, how far behind the others are
+    /// Show who is primary and why, and how far behind the others are; also, live: top
     #[command(after_help = STATUS_EXAMPLES)]
     Status(StatusArgs),
+    /// Show it live: the herd, what happens to it, gateway, stream and mesh
+    // Not on the first screen of the help: `status` names it.
+    #[command(hide = true, after_help = TOP_EXAMPLES)]
+    Top(TopArgs),
     /// Print the primary's name, for scripts
     #[command(after_help = PRIMARY_EXAMPLES)]
     Primary(PrimaryArgs),
@@ -207,9 +211,35 @@ pub(crate) struct StatusArgs {
     /// Print the topology as JSON
     #[arg(long)]
     pub(crate) json: bool,
-    /// Show it again each second until Ctrl-C
-    #[arg(long)]
-    pub(crate) watch: bool,
+    /// Show it again every so many seconds (without a number: each) until Ctrl-C
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        num_args = 0..=1,
+        default_missing_value = "1",
+        value_parser = seconds
+    )]
+    pub(crate) watch: Option<Duration>,
+}
+
+/// `herdsman top`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct TopArgs {
+    /// Address of the running Herdsman [default: from the configuration]
+    #[arg(long, value_name = "URL")]
+    pub(crate) url: Option<String>,
+    /// Certificates to trust for https [default: the one in the configuration]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cacert: Option<PathBuf>,
+    /// Certificate to show for https [default: `api.client` of the configuration]
+    #[arg(long, value_name = "FILE", requires = "key")]
+    pub(crate) cert: Option<PathBuf>,
+    /// Its key
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    pub(crate) key: Option<PathBuf>,
+    /// Seconds between two looks; events come as they happen
+    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
+    pub(crate) interval: Duration,
 }
 
 /// `herdsman primary`.
@@ -295,6 +325,14 @@ Examples:
 Exit codes: 0 resumed, 69 the gateway cannot be asked, 78 the configuration is wrong or has no
 gateway.";
 
+/// Time between two looks of what goes on looking.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().ok().filter(|seconds| (0.1..=3600.0).contains(seconds));
+    seconds
+        .map(Duration::from_secs_f64)
+        .ok_or_else(|| format!("`{text}` is not a number of seconds from 0.1 to 3600"))
+}
+
 pub(crate) fn time(text: &str) -> Result<Duration, String> {
     let bad = || format!("`{text}` is not a duration; write it like 500ms, 5s or 2m");
     let units = [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000)];
@@ -339,11 +377,25 @@ const STATUS_EXAMPLES: &str = "\
 Examples:
   herdsman status
   herdsman status --watch
+  herdsman status --watch 5 >> herd.log        a line whenever something changes
   herdsman status --json | jq -r .verdict.state
   herdsman status --url https://db-watch:8443 --cacert ca.pem
   herdsman status --direct                     without a running Herdsman
 
 Exit codes: 0 shown, 69 Herdsman cannot be asked, 78 the configuration is wrong.";
+
+const TOP_EXAMPLES: &str = "\
+Examples:
+  herdsman top
+  herdsman top --url https://db-watch:8443 --cacert ca.pem
+  ssh -t db-watch herdsman top
+  NO_COLOR=1 herdsman top --interval 5
+
+Keys: 1 to 5, Tab and arrows choose a page and a line, p holds the picture, ? tells more, q ends.
+Asks a running Herdsman, waits for one that is away, and needs a terminal: without one, take
+`herdsman status --watch`.
+
+Exit codes: 0 ended by q, Ctrl-C or TERM, 2 there is no terminal, 78 the configuration is wrong.";
 
 const PRIMARY_EXAMPLES: &str = "\
 Examples:

@@ -18,6 +18,7 @@ use tokio_rustls::TlsConnector;
 
 use crate::config::Config;
 
+pub(crate) mod follow;
 pub(crate) mod trust;
 
 /// Bound on one request, from looking up the name to the last byte. Answers come from memory: what takes longer is
@@ -35,6 +36,11 @@ pub(crate) struct Endpoint {
     /// `None` is plain HTTP.
     trust: Option<Trust>,
 }
+
+/// A connection, encrypted or not.
+trait Wire: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Wire for S {}
 
 /// An answer, whatever its status.
 #[derive(Debug)]
@@ -160,32 +166,32 @@ impl Endpoint {
     }
 
     async fn connected(&self, request: Request<Full<Bytes>>) -> Result<Answer, String> {
+        let stream = self.connect().await?;
+        self.exchange(stream, request).await
+    }
+
+    async fn connect(&self) -> Result<Box<dyn Wire>, String> {
         let tcp = TcpStream::connect((self.host.as_str(), self.port))
             .await
             .map_err(|error| error.to_string())?;
         let Some(trust) = &self.trust else {
-            return self.exchange(tcp, request).await;
+            return Ok(Box::new(tcp));
         };
         let tls = TlsConnector::from(Arc::<ClientConfig>::new(trust.client()?));
         let name = ServerName::try_from(self.host.clone())
             .map_err(|_| format!("`{}` cannot be the name in a certificate", self.host))?;
         let stream = tls.connect(name, tcp).await.map_err(|error| format!("TLS: {error}"))?;
-        self.exchange(stream, request).await
+        Ok(Box::new(stream))
     }
 
-    async fn exchange<S>(
+    async fn exchange(
         &self,
-        stream: S,
-        mut request: Request<Full<Bytes>>,
-    ) -> Result<Answer, String>
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
+        stream: Box<dyn Wire>,
+        request: Request<Full<Bytes>>,
+    ) -> Result<Answer, String> {
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
-        let host = HeaderValue::try_from(self.authority()).map_err(|error| error.to_string())?;
-        request.headers_mut().insert(HOST, host);
-        request.headers_mut().insert(ACCEPT, HeaderValue::from_static("application/json"));
+        let request = self.addressed(request, "application/json")?;
         let exchange = async {
             let response = sender.send_request(request).await.map_err(|error| whole(&error))?;
             let status = response.status();
@@ -204,6 +210,18 @@ impl Endpoint {
                 (answer, _) => answer,
             },
         }
+    }
+
+    /// With the headers that every request has.
+    fn addressed(
+        &self,
+        mut request: Request<Full<Bytes>>,
+        accept: &'static str,
+    ) -> Result<Request<Full<Bytes>>, String> {
+        let host = HeaderValue::try_from(self.authority()).map_err(|error| error.to_string())?;
+        request.headers_mut().insert(HOST, host);
+        request.headers_mut().insert(ACCEPT, HeaderValue::from_static(accept));
+        Ok(request)
     }
 
     fn authority(&self) -> String {

@@ -21,6 +21,7 @@ pub(crate) mod run;
 pub(crate) mod sandbox;
 pub(crate) mod status;
 pub(crate) mod stream;
+pub(crate) mod top;
 
 /// Does what the command line asks.
 pub(crate) async fn dispatch(cli: Cli) -> ExitCode {
@@ -54,6 +55,7 @@ pub(crate) async fn dispatch(cli: Cli) -> ExitCode {
         }
         Some(Command::Explain(args)) => explain::run(&args),
         Some(Command::Status(args)) => status::run(&args, global).await,
+        Some(Command::Top(args)) => Box::pin(top::run(&args, global)).await,
         Some(Command::Primary(args)) => primary::run(&args, global).await,
         Some(Command::Hold) => Box::pin(console::hold(global)).await,
         Some(Command::Resume) => Box::pin(console::resume(global)).await,

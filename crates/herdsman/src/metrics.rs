@@ -27,7 +27,8 @@ use self::gateway::Gateway;
 use self::herd::Herd;
 use self::hooks::Hooks;
 use self::mesh::Mesh;
-pub(crate) use self::stream::Stream;
+use self::stream::Stream;
+pub(crate) use self::stream::StreamSource;
 
 /// Where the parts are asked.
 #[derive(Clone, Debug, Default)]
@@ -35,7 +36,7 @@ pub(crate) struct Metrics {
     gateway: Option<Statistics>,
     hooks: Statuses,
     mesh: Arc<Mutex<Option<watch::Receiver<Arc<Status>>>>>,
-    stream: Arc<Mutex<Option<Stream>>>,
+    stream: Arc<Mutex<Option<StreamSource>>>,
 }
 
 impl Metrics {
@@ -50,8 +51,13 @@ impl Metrics {
     }
 
     /// From now on with a stream's, or without.
-    pub(crate) fn offer_stream(&self, stream: Option<Stream>) {
+    pub(crate) fn offer_stream(&self, stream: Option<StreamSource>) {
         *self.stream.lock().unwrap_or_else(PoisonError::into_inner) = stream;
+    }
+
+    fn stream(&self) -> Option<Stream> {
+        let stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
+        stream.as_ref().and_then(StreamSource::numbers)
     }
 
     fn mesh(&self) -> Option<Mesh> {
@@ -67,6 +73,9 @@ impl herdsman_api::Metrics for Metrics {
         take(Box::new(Herd(topology.aged(now))));
         if let Some(statistics) = &self.gateway {
             take(Box::new(Gateway(statistics.read())));
+        }
+        if let Some(stream) = self.stream() {
+            take(Box::new(stream));
         }
         if let Some(mesh) = self.mesh() {
             take(Box::new(mesh));
@@ -84,7 +93,7 @@ impl herdsman_api::Metrics for Metrics {
 
     fn stream(&self) -> Option<Value> {
         let stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
-        stream.as_ref().map(Stream::document)
+        stream.as_ref().map(StreamSource::document)
     }
 }
 

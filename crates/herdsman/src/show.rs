@@ -69,6 +69,16 @@ pub(crate) fn width_or_default() -> usize {
     usize::from(width().unwrap_or(MIN_WIDTH).max(MIN_WIDTH))
 }
 
+/// Lines of the terminal that standard output is.
+pub(crate) fn height() -> Option<usize> {
+    let stdout = io::stdout();
+    if !stdout.is_terminal() {
+        return None;
+    }
+    let lines = rustix::termios::tcgetwinsize(stdout).ok()?.ws_row;
+    (lines > 0).then_some(usize::from(lines))
+}
+
 fn width() -> Option<u16> {
     columns(io::stdout())
 }

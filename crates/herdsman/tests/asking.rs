@@ -1,4 +1,4 @@
-use crate::program::{Folder, closed_port, fake_herdsman};
+use crate::program::{Folder, closed_port, ended, fake_herdsman};
 
 fn document(verdict: &str) -> String {
     let standby = r#"{"role": "standby", "readable": true, "reasons": [], "fenced": false, "foreign": false,
@@ -119,4 +119,17 @@ fn a_server_that_never_answers_is_given_up() {
     let ended = Folder::new().herdsman(&["primary", "--url", &url]);
     assert_eq!(ended.code, Some(69));
     assert_eq!(ended.stderr, format!("failed to ask {url}: no answer within 5s\n"));
+}
+
+#[test]
+fn watching_ends_when_nobody_reads_any_more_even_if_nothing_changes() {
+    let folder = Folder::new();
+    let url = fake_herdsman("200 OK", document(PRIMARY));
+    let mut shell = std::process::Command::new("sh");
+    let script = "{ \"$0\" status --watch 3600 --url \"$1\"; echo \"code $?\" >&2; } | head -n 1";
+    let args = ["-c", script, env!("CARGO_BIN_EXE_herdsman"), &url];
+    let ended = ended(shell.args(args).current_dir(folder.path()));
+    let line = ended.stdout.split_once(' ').map(|(_, line)| line);
+    let expected = "primary is n1 on timeline 3: all agree | n2 standby of n1, n3 unavailable (nothing listens there)\n";
+    assert_eq!((line, ended.stderr.as_str()), (Some(expected), "code 0\n"));
 }

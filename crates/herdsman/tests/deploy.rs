@@ -11,10 +11,11 @@ use std::process::Command;
 use serde_json::Value;
 
 use self::expressions::Asked;
-use crate::cluster::{Cluster, until};
+use crate::cluster::{Cluster, until, versions};
 use crate::gateway::Gateway;
 use crate::mesh::Yard;
 use crate::program::{Folder, get};
+use crate::stream;
 
 /// What Prometheus adds by itself.
 const SCRAPED: [&str; 2] = ["job", "instance"];
@@ -39,6 +40,7 @@ fn yaml(name: &str) -> Value {
 fn alerts_and_dashboard_ask_for_nothing_that_is_not_told() {
     let mut told = of_a_cluster_with_a_gateway();
     told.extend(of_a_mesh());
+    told.extend(of_a_stream());
     told.insert("up".to_owned(), BTreeSet::new());
     let (rules, series, dashboard) = (rules(), series(), dashboard());
     assert!(
@@ -135,6 +137,26 @@ fn of_a_mesh() -> Told {
     let yard = Yard::up();
     let (_running, api) = yard.run();
     scrape(&api, &["herdsman_mesh_link_lag_seconds", "herdsman_mesh_target_working"])
+}
+
+fn of_a_stream() -> Told {
+    let stream = "  sinks: {lines: {file: {path: changes.jsonl}}}\n";
+    let yard = stream::Yard::new(versions()[0], 0, stream);
+    let running = yard.folder.start(&["run"]);
+    // So that there is room for less than everything, which the server tells of then only.
+    yard.sql("alter system set max_slot_wal_keep_size = '1GB'");
+    yard.sql("select pg_reload_conf()");
+    let url = running.url();
+    let streaming = || get(&url, "/metrics");
+    let phase = r#"herdsman_stream_phase{slot="herdsman",phase="streaming"} 1"#;
+    until("the stream", streaming, |text| text.contains(phase));
+    yard.sql("insert into users values (1, 'Ada')");
+    let awaited = [
+        "herdsman_stream_sink_position_bytes_total",
+        "pg_replication_slot_safe_wal_size_bytes",
+        "pg_replication_slot_wal_status",
+    ];
+    scrape(&url, &awaited)
 }
 
 /// Everything that `/metrics` tells, once it tells of these.

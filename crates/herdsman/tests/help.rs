@@ -1,11 +1,12 @@
 use crate::program::{Folder, ended};
 
-const COMMANDS: [&str; 14] = [
+const COMMANDS: [&str; 15] = [
     "run",
     "check",
     "doctor",
     "explain",
     "status",
+    "top",
     "primary",
     "stream",
     "mesh",
@@ -76,6 +77,8 @@ fn wrong_arguments_end_with_2() {
         &["status", "--url", "nonsense"],
         &["status", "--url", "http://a", "--direct"],
         &["completions", "nosuchshell"],
+        &["status", "--watch", "0"],
+        &["top", "--interval", "never"],
     ] {
         let ended = folder.herdsman(args);
         assert_eq!(

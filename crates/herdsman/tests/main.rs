@@ -34,3 +34,4 @@ mod sandbox_cli;
 mod secrets;
 mod stream;
 mod stream_chaos;
+mod top;

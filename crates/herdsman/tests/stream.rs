@@ -2,6 +2,7 @@
 
 mod delivery;
 mod files;
+mod metrics;
 mod server;
 
 use serde_json::Value;

@@ -34,7 +34,7 @@ use crate::sink::DeliveryError;
 
 pub use self::events::{Events, Live};
 pub use self::parts::{End, Parts, Transform};
-pub use self::stats::{Latency, SinkStats, Stats, StatsSnapshot};
+pub use self::stats::{Latency, SinkStats, SlotStats, Stats, StatsSnapshot};
 
 /// Events taken in a row before looking after the sinks again.
 const BURST: usize = 256;
@@ -337,7 +337,7 @@ impl Engine {
         sinks.chain(self.keeper.next_wake(self.inbox.progress.safe())).min()
     }
 
-    fn publish(&self) {
+    fn publish(&mut self) {
         self.inbox.publish(&self.stats);
         self.stats.set_stream(self.inbox.progress.safe(), self.keeper.saved(), self.has_room());
         self.outboxes.iter().for_each(Outbox::publish);

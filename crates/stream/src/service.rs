@@ -264,6 +264,7 @@ impl Service {
                 Ok(reading::Ended::Shutdown(end)) => return Ok(end),
                 Ok(reading::Ended::Moved(to)) => {
                     tracing::info!(from = %node, %to, "the primary is another node now");
+                    self.engine.stats().disconnected();
                     failures = 0;
                 }
                 Err(error) if error.is_transient() => {
@@ -273,6 +274,7 @@ impl Service {
                     failures += 1;
                     let pause = RECONNECT.pause(failures, fastrand::f64());
                     tracing::warn!(%node, problem = %error, ?pause, "the stream is interrupted");
+                    self.engine.stats().disconnected();
                     self.phase.send_replace(Phase::Waiting { why: error.to_string() });
                     tokio::select! {
                         () = tokio::time::sleep(pause) => {}

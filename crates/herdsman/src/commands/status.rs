@@ -1,9 +1,11 @@
 //! `herdsman status`: the cluster at a glance.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use herdsman_watch::{Lag, NodeView, Topology};
+use tokio::time::Instant;
 
+use self::changes::Changes;
 use super::ask::{self, Direct, Told};
 use crate::cli::{Global, StatusArgs};
 use crate::client::Endpoint;
@@ -11,10 +13,11 @@ use crate::exit::{Exit, Failed};
 use crate::output;
 use crate::show::{bytes, clean};
 
-mod table;
+mod changes;
+pub(super) mod table;
 
-/// Time between two looks with `--watch`.
-const REFRESH: Duration = Duration::from_secs(1);
+/// How soon it is noticed that nobody reads any more.
+const GLANCE: Duration = Duration::from_millis(500);
 
 /// Where topologies come from.
 enum Source {
@@ -25,10 +28,10 @@ enum Source {
 /// Shows the cluster, once or until Ctrl-C.
 pub(crate) async fn run(args: &StatusArgs, global: &Global) -> Result<Exit, Failed> {
     let (source, first) = Box::pin(begin(args, global)).await?;
-    let outcome = if args.watch {
+    let outcome = if let Some(pause) = args.watch {
         let until_interrupted = async {
             tokio::select! {
-                outcome = keep_showing(&source, first, args.json) => outcome,
+                outcome = keep_showing(&source, first, args.json, pause) => outcome,
                 _interrupted = tokio::signal::ctrl_c() => Ok(Exit::Success),
             }
         };
@@ -63,27 +66,50 @@ async fn begin(args: &StatusArgs, global: &Global) -> Result<(Source, Told), Fai
     Ok((Source::Direct(direct), told))
 }
 
-async fn keep_showing(source: &Source, first: Told, json: bool) -> Result<Exit, Failed> {
-    let mut text = shown(&first, json);
+async fn keep_showing(
+    source: &Source,
+    first: Told,
+    json: bool,
+    pause: Duration,
+) -> Result<Exit, Failed> {
+    let mut changes = Changes::default();
+    let mut look = Ok::<_, Failed>(first);
     loop {
-        if json {
-            output::line(&text);
-        } else {
-            output::refresh(&text);
-        }
-        tokio::time::sleep(REFRESH).await;
-        text = match source {
-            Source::Direct(direct) => shown(&direct.now(), json),
-            Source::Remote(endpoint) => match ask::remote(endpoint).await {
-                Ok(told) => shown(&told, json),
-                // It may be back in a second; until then the reader must not take the old table for the truth.
-                Err(failed) if json => {
-                    output::note(&failed.message);
-                    continue;
+        match &look {
+            Ok(told) if json => output::line(&shown(told, true)),
+            // It may be back in a second; until then the reader must not take the old table for the truth.
+            Err(failed) if json => output::note(&failed.message),
+            Ok(told) if output::is_painted() => output::refresh(&shown(told, false)),
+            Err(failed) if output::is_painted() => output::refresh(&failed.message),
+            look => {
+                if let Some(line) = changes.line(look.as_ref().map(|told| &told.topology)) {
+                    let now = humantime::format_rfc3339_seconds(SystemTime::now());
+                    output::line(&format!("{now} {line}"));
                 }
-                Err(failed) => failed.message,
-            },
+            }
+        }
+        if !still_read_after(pause).await {
+            return Ok(Exit::Success);
+        }
+        look = match source {
+            Source::Direct(direct) => Ok(direct.now()),
+            Source::Remote(endpoint) => ask::remote(endpoint).await,
         };
+    }
+}
+
+/// Waits; false as soon as nobody reads any more, however little there is to print.
+async fn still_read_after(pause: Duration) -> bool {
+    let end = Instant::now() + pause;
+    loop {
+        if output::reader_has_gone() {
+            return false;
+        }
+        let now = Instant::now();
+        if now >= end {
+            return true;
+        }
+        tokio::time::sleep_until(end.min(now + GLANCE)).await;
     }
 }
 
@@ -95,12 +121,12 @@ fn shown(told: &Told, json: bool) -> String {
     format!("{}\n\n{}", clean(&told.topology.verdict.to_string()), table::of(&told.topology))
 }
 
-fn lag(lag: Option<&Lag>) -> String {
+pub(super) fn lag(lag: Option<&Lag>) -> String {
     lag.map_or_else(|| "-".to_owned(), |lag| format!("{}, {:.1} s", bytes(lag.bytes), lag.seconds))
 }
 
 /// Everything odd about a node, in one cell.
-fn remarks(view: &NodeView) -> String {
+pub(super) fn remarks(view: &NodeView) -> String {
     let mut remarks = Vec::new();
     if view.fenced && !view.reasons.iter().any(|reason| reason.contains("fence")) {
         remarks.push("fenced".to_owned());
@@ -118,7 +144,7 @@ fn remarks(view: &NodeView) -> String {
 }
 
 /// Which topology, for those who compare two looks.
-fn edition(topology: &Topology) -> String {
+pub(super) fn edition(topology: &Topology) -> String {
     let system = topology.system_id.map_or_else(|| "unknown".to_owned(), |id| id.to_string());
     format!("topology {}, term {}, system identifier {system}", topology.version, topology.term)
 }

@@ -2,6 +2,10 @@ use herdsman_api::Metrics as _;
 use herdsman_gateway::{GatewayStatistics, PoolStatistics};
 use herdsman_mesh::status::{LinkStatus, TargetStatus};
 use herdsman_node::{Lsn, NodeName, Role, Timeline};
+use herdsman_stream::Position;
+use herdsman_stream::engine::{Latency, SinkStats, SlotStats, StatsSnapshot};
+use herdsman_stream::service::Phase;
+use herdsman_wal::slot::WalStatus;
 use herdsman_watch::{Lag, NodeView, Proof, Verdict};
 
 use super::*;
@@ -144,4 +148,88 @@ fn the_gateway_is_told_by_pool() {
             &format!("herdsman_gateway_wait_seconds_count{labels} 0"),
         ],
     );
+}
+
+#[test]
+fn the_stream_is_told_by_slot_and_sink() {
+    let sink = SinkStats {
+        name: "lines".to_owned(),
+        open: true,
+        delivered: 9,
+        batches: 4,
+        failed: 3,
+        unavailable: 1,
+        retries: 2,
+        dead_letters: 1,
+        waiting_changes: 5,
+        waiting_bytes: 500,
+        under_way: 1,
+        position: Some(Position { commit_lsn: Lsn(4000), changes: 2 }),
+        latency: Latency {
+            count: 4,
+            sum_micros: 2_500_000,
+            last_micros: 1,
+            buckets: vec![(10, 1), (1000, 3)],
+        },
+        last_error: Some("secret text of a server".to_owned()),
+        last_error_at: Some(7),
+    };
+    let numbers = StatsSnapshot {
+        received: 12,
+        left_out: 2,
+        transactions: 3,
+        wal_end: Lsn(5000).to_string(),
+        safe: Lsn(4096).to_string(),
+        acknowledged: Lsn(4000).to_string(),
+        lag_bytes: 904,
+        lag_seconds: 1.5,
+        reconnects: 6,
+        slot: Some(SlotStats {
+            retained_bytes: 8192,
+            safe_bytes: None,
+            wal_status: Some(WalStatus::Extended),
+            active: true,
+        }),
+        paused: false,
+        sinks: vec![sink],
+    };
+    let node = NodeName::new("n1").unwrap();
+    let phase = Phase::Streaming { node, timeline: 1 };
+    let text = written(Stream { slot: "s".to_owned(), phase, numbers });
+    holds(
+        &text,
+        &[
+            "# TYPE herdsman_stream_lag_seconds gauge",
+            "# UNIT herdsman_stream_lag_seconds seconds",
+            "herdsman_stream_phase{slot=\"s\",phase=\"streaming\"} 1",
+            "herdsman_stream_phase{slot=\"s\",phase=\"waiting\"} 0",
+            "herdsman_stream_source{slot=\"s\",node=\"n1\"} 1",
+            "herdsman_stream_paused{slot=\"s\"} 0",
+            "herdsman_stream_reconnects_total{slot=\"s\"} 6",
+            "herdsman_stream_lag_bytes{slot=\"s\"} 904",
+            "herdsman_stream_lag_seconds{slot=\"s\"} 1.5",
+            "herdsman_stream_rows_total{slot=\"s\"} 10",
+            "herdsman_stream_rows_left_out_total{slot=\"s\"} 2",
+            "herdsman_stream_transactions_total{slot=\"s\"} 3",
+            "herdsman_stream_position_bytes_total{slot=\"s\",place=\"log_end\"} 5000",
+            "herdsman_stream_position_bytes_total{slot=\"s\",place=\"delivered\"} 4096",
+            "herdsman_stream_slot_retained_bytes{slot=\"s\"} 8192",
+            "pg_replication_slot_slot_is_active{slot_name=\"s\",slot_type=\"logical\"} 1",
+            "pg_replication_slot_wal_status{slot_name=\"s\",slot_type=\"logical\",wal_status=\"extended\"} 1",
+            "pg_replication_slot_wal_status{slot_name=\"s\",slot_type=\"logical\",wal_status=\"lost\"} 0",
+            "herdsman_stream_sink_open{slot=\"s\",sink=\"lines\"} 1",
+            "herdsman_stream_sink_rows_total{slot=\"s\",sink=\"lines\"} 9",
+            "herdsman_stream_sink_position_bytes_total{slot=\"s\",sink=\"lines\"} 4000",
+            "herdsman_stream_sink_retries_total{slot=\"s\",sink=\"lines\"} 2",
+            "herdsman_stream_sink_dead_letters_total{slot=\"s\",sink=\"lines\"} 1",
+            "herdsman_stream_sink_waiting_bytes{slot=\"s\",sink=\"lines\"} 500",
+            "herdsman_stream_sink_delivery_seconds_sum{slot=\"s\",sink=\"lines\"} 2.5",
+            "herdsman_stream_sink_delivery_seconds_bucket{le=\"0.01\",slot=\"s\",sink=\"lines\"} 1",
+            "herdsman_stream_sink_delivery_seconds_bucket{le=\"1.0\",slot=\"s\",sink=\"lines\"} 3",
+            "herdsman_stream_sink_delivery_seconds_bucket{le=\"+Inf\",slot=\"s\",sink=\"lines\"} 4",
+        ],
+    );
+    for absent in ["safe_wal_size", "secret"] {
+        assert!(!text.contains(absent), "{absent}");
+    }
 }

@@ -2,13 +2,14 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use herdsman_node::Lsn;
 use herdsman_wal::{Body, Change, ChangeRef, Event, Kind, Progress, Source, Transaction};
 
 use super::Transform;
 use super::outbox::Outbox;
-use super::stats::Stats;
+use super::stats::{Lateness, Stats};
 use crate::error::StreamError;
 use crate::lanes::Ticket;
 use crate::sink::Position;
@@ -28,6 +29,9 @@ pub(super) struct Inbox {
     /// Up to where the server had nothing that has not been received, the last time it said so.
     idle: Lsn,
     counters: Counters,
+    late: Lateness,
+    /// When something was last received.
+    heard: Option<SystemTime>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -64,6 +68,8 @@ impl Inbox {
             unfinished: None,
             idle: Lsn(0),
             counters: Counters::default(),
+            late: Lateness::default(),
+            heard: None,
         }
     }
 
@@ -90,6 +96,7 @@ impl Inbox {
         self.before = None;
         self.unfinished = None;
         self.idle = Lsn(0);
+        self.late = Lateness::default();
     }
 
     /// So many changes of this transaction have arrived.
@@ -116,6 +123,7 @@ impl Inbox {
         event: Event<'_>,
         outboxes: &mut [Outbox],
     ) -> Result<(), StreamError> {
+        self.heard = Some(SystemTime::now());
         match event {
             Event::Change(change) => self.change(change, outboxes),
             Event::Begin(transaction) => self.begin(transaction),
@@ -162,6 +170,7 @@ impl Inbox {
             }
         }
         self.received = Position { commit_lsn: transaction.commit_lsn, changes: 0 };
+        self.late.begin(transaction.commit_lsn, transaction.commit_time.system_time());
         Place::Within { ticket: self.progress.begin(), from: 0 }
     }
 
@@ -264,8 +273,10 @@ impl Inbox {
         Ok(())
     }
 
-    pub(super) fn publish(&self, stats: &Stats) {
+    pub(super) fn publish(&mut self, stats: &Stats) {
+        self.late.handled(self.progress.safe());
         stats.set_received(self.counters);
+        stats.set_times(self.late.oldest(), self.heard);
     }
 }
 

@@ -198,15 +198,18 @@ impl Outbox {
             Err(DeliveryError::Unavailable(error)) => {
                 tracing::warn!(sink = %self.name, %error, "the sink takes nothing; trying again");
                 self.stats.unavailable(self.index, &error);
+                self.stats.retries(self.index, 1);
                 self.reopen_for(&error);
                 self.lanes.unavailable(id, now, fastrand::f64());
                 Vec::new()
             }
             Err(DeliveryError::Partly(undelivered)) => {
+                let mut again = 0_usize;
                 for one in &undelivered {
                     if let Why::Failed(error) | Why::Rejected(error) = &one.why {
                         tracing::warn!(sink = %self.name, %error, "a change was not delivered");
                         self.stats.failed(self.index, error);
+                        again += 1;
                         self.reopen_for(error);
                     }
                 }
@@ -214,8 +217,10 @@ impl Outbox {
                 for letter in effects.extract_if(.., |e| matches!(e, Effect::DeadLetter(_))) {
                     if let Effect::DeadLetter(letter) = letter {
                         self.letters.push(letter);
+                        again = again.saturating_sub(1);
                     }
                 }
+                self.stats.retries(self.index, again);
                 self.stats.delivered_partly(self.index, &effects);
                 effects
             }

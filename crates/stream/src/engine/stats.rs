@@ -1,12 +1,14 @@
 //! What has happened so far, for whoever asks: cheap to count, and to read from another task.
 
 mod latency;
+mod lateness;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use herdsman_node::Lsn;
+use herdsman_wal::slot::{Slot, WalStatus};
 use serde::Serialize;
 
 use super::inbox::Counters;
@@ -14,6 +16,7 @@ use crate::lanes::{Effect, Waiting};
 use crate::sink::{Batch, Position, SinkError};
 
 pub use self::latency::Latency;
+pub(super) use self::lateness::Lateness;
 
 /// A handle on the numbers of a running engine: cheap to clone, never blocks it.
 #[derive(Clone, Debug)]
@@ -36,10 +39,30 @@ pub struct StatsSnapshot {
     pub acknowledged: String,
     /// Bytes of log between what is known of it and what is handled.
     pub lag_bytes: u64,
+    /// Seconds since the oldest change that is received and not handled was committed; while the server is away, since
+    /// it was last heard, if that is longer; 0 when nothing waits.
+    pub lag_seconds: f64,
+    /// Times that the connection was lost, refused, or left for another node.
+    pub reconnects: u64,
+    /// The slot, as it was last looked at.
+    pub slot: Option<SlotStats>,
     /// Whether reading has stopped because too much waits for sinks.
     pub paused: bool,
     /// The sinks, in the order of the configuration.
     pub sinks: Vec<SinkStats>,
+}
+
+/// What a slot holds back at the server, and whether it may go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct SlotStats {
+    /// Bytes of log the server keeps for it.
+    pub retained_bytes: u64,
+    /// Bytes that may still be written before the server lets go of it; none where nothing limits them.
+    pub safe_bytes: Option<i64>,
+    /// Whether its log is still there; none when nothing is reserved.
+    pub wal_status: Option<WalStatus>,
+    /// Whether somebody reads it.
+    pub active: bool,
 }
 
 /// The numbers of one sink.
@@ -57,6 +80,8 @@ pub struct SinkStats {
     pub failed: u64,
     /// Times it said that it cannot take anything.
     pub unavailable: u64,
+    /// Tries that have to be repeated: single changes that failed, and batches the sink could not take.
+    pub retries: u64,
     /// Changes that became dead letters.
     pub dead_letters: u64,
     /// Changes that wait for it, those under way included.
@@ -83,8 +108,22 @@ struct Inner {
     wal_end: AtomicU64,
     safe: AtomicU64,
     acknowledged: AtomicU64,
+    reconnects: AtomicU64,
+    /// Whether the server is away, as far as whoever connects knows.
+    away: AtomicBool,
+    /// Locked for a moment only, as those of the sinks.
+    times: Mutex<Times>,
+    slot: Mutex<Option<SlotStats>>,
     paused: AtomicBool,
     sinks: Vec<SinkNumbers>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Times {
+    /// When the oldest change that waits was committed.
+    oldest: Option<SystemTime>,
+    /// When the server last sent something.
+    heard: Option<SystemTime>,
 }
 
 #[derive(Debug, Default)]
@@ -95,6 +134,7 @@ struct SinkNumbers {
     batches: AtomicU64,
     failed: AtomicU64,
     unavailable: AtomicU64,
+    retries: AtomicU64,
     dead_letters: AtomicU64,
     waiting_changes: AtomicUsize,
     waiting_bytes: AtomicUsize,
@@ -131,9 +171,46 @@ impl Stats {
             safe: safe.to_string(),
             acknowledged: lsn(&inner.acknowledged).to_string(),
             lag_bytes: wal_end.bytes_after(safe),
+            lag_seconds: self.late(SystemTime::now()).as_secs_f64(),
+            reconnects: inner.reconnects.load(Relaxed),
+            slot: *inner.slot.lock().unwrap_or_else(PoisonError::into_inner),
             paused: inner.paused.load(Relaxed),
             sinks: inner.sinks.iter().map(SinkNumbers::snapshot).collect(),
         }
+    }
+
+    fn late(&self, now: SystemTime) -> Duration {
+        let times = *self.0.times.lock().unwrap_or_else(PoisonError::into_inner);
+        let heard = times.heard.filter(|_| self.0.away.load(Relaxed));
+        let oldest = times.oldest.into_iter().chain(heard).min();
+        // Clocks of two machines may differ by more than the delivery takes.
+        oldest.map_or(Duration::ZERO, |then| now.duration_since(then).unwrap_or_default())
+    }
+
+    /// The server is away, or was left: it has to be connected to again.
+    pub(crate) fn disconnected(&self) {
+        self.0.reconnects.fetch_add(1, Relaxed);
+        self.0.away.store(true, Relaxed);
+    }
+
+    /// It streams.
+    pub(crate) fn connected(&self) {
+        self.0.away.store(false, Relaxed);
+    }
+
+    /// What the slot looks like now, where there is one.
+    pub(crate) fn saw_slot(&self, slot: Option<&Slot>) {
+        let seen = slot.map(|slot| SlotStats {
+            retained_bytes: slot.retained().unwrap_or_default(),
+            safe_bytes: slot.safe_wal_size,
+            wal_status: slot.wal_status,
+            active: slot.active_pid.is_some(),
+        });
+        *self.0.slot.lock().unwrap_or_else(PoisonError::into_inner) = seen;
+    }
+
+    pub(super) fn set_times(&self, oldest: Option<SystemTime>, heard: Option<SystemTime>) {
+        *self.0.times.lock().unwrap_or_else(PoisonError::into_inner) = Times { oldest, heard };
     }
 
     pub(super) fn set_received(&self, counters: Counters) {
@@ -204,6 +281,12 @@ impl Stats {
         }
     }
 
+    pub(super) fn retries(&self, sink: usize, count: usize) {
+        if let Some(sink) = self.0.sinks.get(sink) {
+            sink.retries.fetch_add(count.try_into().unwrap_or(u64::MAX), Relaxed);
+        }
+    }
+
     pub(super) fn dead_letters(&self, sink: usize, count: usize) {
         if let Some(sink) = self.0.sinks.get(sink) {
             sink.dead_letters.fetch_add(count.try_into().unwrap_or(u64::MAX), Relaxed);
@@ -228,6 +311,7 @@ impl SinkNumbers {
             batches: self.batches.load(Relaxed),
             failed: self.failed.load(Relaxed),
             unavailable: self.unavailable.load(Relaxed),
+            retries: self.retries.load(Relaxed),
             dead_letters: self.dead_letters.load(Relaxed),
             waiting_changes: self.waiting_changes.load(Relaxed),
             waiting_bytes: self.waiting_bytes.load(Relaxed),

@@ -7,6 +7,7 @@ use herdsman_wal::{Session, WalError, slot};
 
 use super::ServiceError;
 use crate::config::StreamConfig;
+use crate::engine::Stats;
 use crate::guard::{GuardVerdict, LagGuard};
 
 const PAUSE: Duration = Duration::from_secs(5);
@@ -20,12 +21,12 @@ pub(super) enum Stop {
     DropSlot(String),
 }
 
-/// Looks until there is a reason to stop, which it returns.
-pub(super) async fn run(info: &Conninfo, tls: &Tls, config: &StreamConfig) -> Stop {
+/// Looks until there is a reason to stop, which it returns; what it sees is told to whoever asks for the numbers.
+pub(super) async fn run(info: &Conninfo, tls: &Tls, config: &StreamConfig, stats: &Stats) -> Stop {
     let mut guard = LagGuard::default();
     loop {
         tokio::time::sleep(PAUSE).await;
-        match look(info, tls, config, &mut guard).await {
+        match look(info, tls, config, stats, &mut guard).await {
             // A server that cannot be asked now is asked again; the stream itself finds out what is wrong.
             Err(problem) => tracing::debug!(%problem, "the lag guard could not look"),
             Ok(GuardVerdict::Fine) => {}
@@ -40,10 +41,13 @@ async fn look(
     info: &Conninfo,
     tls: &Tls,
     config: &StreamConfig,
+    stats: &Stats,
     guard: &mut LagGuard,
 ) -> Result<GuardVerdict, WalError> {
     let session = Session::connect(info, tls, LIMIT).await?;
-    let Some(found) = slot::inspect(&session, &config.slot).await? else {
+    let found = slot::inspect(&session, &config.slot).await?;
+    stats.saw_slot(found.as_ref());
+    let Some(found) = found else {
         return Ok(GuardVerdict::Fine);
     };
     let retained = found.retained().unwrap_or(0);

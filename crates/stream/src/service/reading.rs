@@ -65,6 +65,7 @@ impl Service {
         let stream = self.open_stream(replication, info, &tls, from).await?;
         let timeline = stream.source().timeline;
         tracing::info!(%node, %timeline, %from, "streaming");
+        self.engine.stats().connected();
         self.phase.send_replace(Phase::Streaming { node: node.clone(), timeline: timeline.0 });
         let tables = copying::tables(&session, &self.config.publication).await?;
         drop(session);
@@ -109,7 +110,8 @@ impl Service {
         if let Some(pause) = self.config.heartbeat {
             tokio::spawn(heartbeat::run(info.clone(), tls.clone(), pause, beside.clone()));
         }
-        let guarding = guard::run(info, tls, &self.config);
+        let stats = self.engine.stats();
+        let guarding = guard::run(info, tls, &self.config, &stats);
         let source = Arc::clone(crate::engine::Events::source(&live));
         let outcome = tokio::select! {
             outcome = self.engine.run(&mut live, shutdown.clone()) => {

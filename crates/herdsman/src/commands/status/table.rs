@@ -10,10 +10,15 @@ const HEADER: [&str; 9] =
 
 /// All nodes, the primary first, then standbys, then the rest.
 pub(super) fn of(topology: &Topology) -> String {
+    let rows = in_order(topology).into_iter().map(|(name, view)| row(name, view)).collect();
+    format!("{}\n\n{}", show::table(HEADER, rows), super::edition(topology))
+}
+
+/// The primary first, then standbys, then the rest.
+pub(in crate::commands) fn in_order(topology: &Topology) -> Vec<(&NodeName, &NodeView)> {
     let mut nodes: Vec<_> = topology.nodes.iter().collect();
     nodes.sort_by_key(|(name, view)| (rank(topology, name, view), (*name).clone()));
-    let rows = nodes.into_iter().map(|(name, view)| row(name, view)).collect();
-    format!("{}\n\n{}", show::table(HEADER, rows), super::edition(topology))
+    nodes
 }
 
 fn rank(topology: &Topology, name: &NodeName, view: &NodeView) -> u8 {

@@ -8,7 +8,7 @@ use herdsman_watch::Watcher;
 use super::run::Streaming;
 use crate::config::Config;
 use crate::exit::Failed;
-use crate::metrics::{Metrics, Stream};
+use crate::metrics::{Metrics, StreamSource};
 
 /// How long after its end a stream is tried again: somebody has to put right what ended it, and hears of it this often.
 const PAUSE: Duration = Duration::from_secs(60);
@@ -82,9 +82,9 @@ impl Beside {
         self.metrics.offer_stream(match &self.state {
             State::Nothing => None,
             State::Streaming(Streaming { phase, stats, .. }) => {
-                Some(Stream::under_way(&self.config, phase.clone(), stats.clone()))
+                Some(StreamSource::under_way(&self.config, phase.clone(), stats.clone()))
             }
-            State::Ended(_) => Some(Stream::ended(&self.config, problem)),
+            State::Ended(_) => Some(StreamSource::ended(&self.config, problem)),
         });
     }
 

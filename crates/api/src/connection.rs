@@ -27,8 +27,8 @@ use crate::reply::Follow;
 use crate::state::View;
 use crate::target::Query;
 use crate::{
-    ApiState, HookBoard, LiveFeed, LiveStream, MeshControl, Metrics, TlsIdentity, control, dashboard,
-    router, routes, target,
+    ApiState, HookBoard, LiveFeed, LiveStream, MeshControl, Metrics, TlsIdentity, control,
+    dashboard, router, routes, target,
 };
 
 /// What every connection reads.

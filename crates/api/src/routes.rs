@@ -9,7 +9,7 @@ pub enum Takes {
     Nothing,
     /// As nothing, and it makes Herdsman write its own heartbeat for a while, as pgroute66 does.
     Heartbeat,
-    /// Shows rows: the scope `read`, once `api.tokens` or `api.certificates` names anybody.
+    /// Shows rows, or the last words of programs that others wrote: the scope `read`, once `api.tokens` or `api.certificates` names anybody.
     Rows,
     /// What its verb takes ([`Verb::takes`](crate::Verb::takes)).
     Verb,
@@ -56,6 +56,7 @@ pub const ROUTES: &[Route] = &[
     open(&["dashboard", "*"]),
     open(&["v2", "events"]),
     Route { path: &["v2", "stream"], takes: Takes::Rows },
+    Route { path: &["v2", "hooks"], takes: Takes::Rows },
     open(&["v2", "mesh"]),
     Route { path: &["v2", "mesh", "*"], takes: Takes::Verb },
     Route { path: &["rpc"], takes: Takes::Verb },

@@ -171,7 +171,11 @@ fn check_prints_the_schema() {
     let printed = Folder::new().herdsman(&["check", "--schema"]);
     assert_eq!(printed.code, Some(0), "{}", printed.stderr);
     let printed: Value = serde_json::from_str(&printed.stdout).unwrap();
-    assert_eq!(printed, schema::whole(&SOURCES, &sections()));
+    // Neither of them is shown: they fill pages. The test before this one says where they differ.
+    assert!(
+        printed == schema::whole(&SOURCES, &sections()),
+        "`check --schema` prints another schema than the code's"
+    );
 }
 
 #[test]

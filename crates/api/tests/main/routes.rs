@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex};
 
 use herdsman_api::{
-    ApiConfig, ControlAnswer, LiveFeed, LiveRefusal, LiveRequest, LiveStream, MeshControl, Metrics,
-    ROUTES, Scope, Takes, TokenConfig, Verb,
+    ApiConfig, ControlAnswer, HookBoard, LiveFeed, LiveRefusal, LiveRequest, LiveStream,
+    MeshControl, Metrics, ROUTES, Scope, Takes, TokenConfig, Verb,
 };
 use herdsman_watch::{Moment, Topology};
 use serde_json::{Map, Value, json};
@@ -52,6 +52,12 @@ impl LiveStream for Herd {
     }
 }
 
+impl HookBoard for Herd {
+    fn status(&self) -> Value {
+        json!({"hooks": []})
+    }
+}
+
 impl Metrics for Herd {
     fn text(&self, _topology: &Topology, _now: Moment) -> String {
         "# EOF\n".to_owned()
@@ -82,6 +88,7 @@ async fn staged(config: ApiConfig, token: Option<&'static str>) -> (Running, Arc
     server.handle.offer_mesh(Some(herd.clone()));
     server.handle.offer_stream(Some(herd.clone()));
     server.handle.offer_metrics(Some(herd.clone()));
+    server.handle.offer_hooks(Some(herd.clone()));
     (server, herd)
 }
 
@@ -146,7 +153,7 @@ async fn every_route_takes_what_the_table_says_and_nothing_else_is_guarded() {
         }
     }
     // A row that is not here was not thought about.
-    assert_eq!((open, ROUTES.len()), (29, 32), "give the new route what it takes, and a row here");
+    assert_eq!((open, ROUTES.len()), (29, 33), "give the new route what it takes, and a row here");
     assert!(herd.done.lock().unwrap().is_empty(), "a verb was done");
     server.stop().await;
 }

@@ -78,7 +78,7 @@ fn hooks_that_cannot_work_are_refused_where_they_are_wrong() {
     );
     hook(
         "{name: a, slack: {title: x}}",
-        "5:15: `hooks.1.slack`: it has no `url`, expected one of `url`, `url_env` and `url_file`",
+        "5:15: `hooks.1.slack`: it has no `url`, expected one of `url`, `url_env`, `url_file` and `url_command`",
     );
     hook(
         "{name: a, slack: {url_env: HERDSMAN_NO_SUCH}}",

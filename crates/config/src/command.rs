@@ -14,7 +14,7 @@ const GLANCE: Duration = Duration::from_millis(5);
 /// Longest secret taken.
 const LONGEST: usize = 4096;
 
-/// The first line that a program prints. `command` is its name and its arguments, as [`words`] takes them apart; no shell is
+/// The first line that a program prints. `command` is its name and its arguments, as `words` takes them apart; no shell is
 /// between. What it writes to standard error is not shown.
 ///
 /// ```

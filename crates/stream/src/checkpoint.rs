@@ -17,7 +17,7 @@ const VERSION: u32 = 1;
 pub struct Checkpoint {
     folder: PathBuf,
     /// Holds the lock; the system lets go of it however the process ends.
-    _lock: File,
+    lock: File,
 }
 
 /// What the folder says.
@@ -108,7 +108,7 @@ impl Checkpoint {
             Err(TryLockError::Error(error)) => return Err(failed("lock", &path, &error)),
         }
         sign(&mut lock).map_err(|e| failed("write", &path, &e))?;
-        Ok(Self { folder: folder.to_owned(), _lock: lock })
+        Ok(Self { folder: folder.to_owned(), lock })
     }
 
     /// The folder.
@@ -205,6 +205,16 @@ impl Checkpoint {
                 Err(failed("remove", &path, &error))
             }
             _ => sync_folder_of(&path).map_err(|error| failed("remove", &path, &error)),
+        }
+    }
+}
+
+impl Drop for Checkpoint {
+    /// A process that this one starts at this moment holds a copy of the file, and with it the lock, until it has become
+    /// another program: the lock does not go with the last file but now.
+    fn drop(&mut self) {
+        if let Err(error) = self.lock.unlock() {
+            tracing::warn!(folder = %self.folder.display(), %error, "the state folder may stay locked for a moment");
         }
     }
 }

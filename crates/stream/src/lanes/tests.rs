@@ -125,6 +125,22 @@ async fn nothing_waits_for_the_end_of_a_transaction_when_no_more_comes() {
 }
 
 #[tokio::test]
+async fn what_comes_back_does_not_wait_for_an_end_that_came_while_it_was_under_way() {
+    let (mut now, mut lanes) = (Instant::now(), total());
+    lanes.push(insert(&transaction(10), 0, &table("users"), "a"), 10);
+    let work = lanes.take(now, Limits { more_coming: false, ..LIMITS }).unwrap();
+    lanes.commit(10);
+    lanes.unavailable(work.id, now, 0.5);
+    now += Duration::from_secs(120);
+    let work = lanes.take(now, LIMITS).unwrap();
+    assert_eq!(work.batch.position, Some(Position { commit_lsn: Lsn(10), changes: u64::MAX }));
+    lanes.done(work.id);
+    // It ends no other one.
+    lanes.push(insert(&transaction(20), 0, &table("users"), "b"), 20);
+    assert!(lanes.take(now, LIMITS).is_none());
+}
+
+#[tokio::test]
 async fn in_a_total_order_a_failing_change_is_tried_alone_and_then_given_up() {
     let (now, mut lanes) = (Instant::now(), total());
     push_all(&mut lanes, 10, &["a", "b", "c"]);

@@ -57,12 +57,17 @@ impl Total {
     }
 
     pub(super) fn commit(&mut self, ticket: Ticket) {
-        if let Some((_, item)) = self.queue.back_mut()
+        let queued = match self.queue.back_mut() {
+            Some((_, item)) => Some((item, 1)),
+            // What is under way may come back, and must not wait for an end that came meanwhile.
+            None => self.flight.as_mut().and_then(|flight| Some((flight.items.last_mut()?, 0))),
+        };
+        if let Some((item, ends)) = queued
             && item.ticket == ticket
             && !item.last
         {
             item.last = true;
-            self.ends += 1;
+            self.ends += ends;
         }
     }
 

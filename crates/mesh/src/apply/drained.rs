@@ -55,7 +55,11 @@ impl Drained {
                 }
             }
         }
-        if self.keys > MOST { Err("more is to be applied than can be kept in mind") } else { Ok(()) }
+        if self.keys > MOST {
+            Err("more is to be applied than can be kept in mind")
+        } else {
+            Ok(())
+        }
     }
 
     fn take(&mut self, batch: &TableBatch, rows: &Rows, tombstones: bool, own: bool) {
@@ -112,7 +116,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_below_something_that_came_before_does_not_count_and_the_greatest_is_the_version_of_all() {
+    fn what_is_below_something_that_came_before_does_not_count_and_the_greatest_is_the_version_of_all()
+     {
         let key = |text: &str| -> Key { [Some(text.as_bytes().into())].into() };
         let at = |micros, node| Stamp::new(micros, NodeId(node));
         let mut drained = Drained::default();

@@ -131,8 +131,7 @@ impl Applier {
         rows: &'r Rows,
     ) -> Versions<'r> {
         let drained = self.held.as_ref().and_then(|held| held.drained.as_ref());
-        drained
-            .map_or_else(|| Versions::new(rows), |drained| drained.count(gone, tombstones, rows))
+        drained.map_or_else(|| Versions::new(rows), |drained| drained.count(gone, tombstones, rows))
     }
 
     /// The end of the member's log.

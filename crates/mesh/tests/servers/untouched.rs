@@ -30,8 +30,7 @@ pub(crate) async fn start(majors: Vec<u32>, tables: &str) -> Mesh {
 pub(crate) async fn start_with_clocks(majors: Vec<u32>, tables: &str) -> Mesh {
     let servers = Sandbox::builder().versions(majors).own_clocks(true);
     let servers = servers.setting("track_commit_timestamp", "on");
-    let mesh =
-        Mesh::prepared_on(servers, tables, |config| config.mode = Mode::Untouched).await;
+    let mesh = Mesh::prepared_on(servers, tables, |config| config.mode = Mode::Untouched).await;
     mesh.start_engine();
     mesh
 }

@@ -81,7 +81,9 @@ async fn rows_that_members_have_already_are_put_together_while_all_are_written()
                 let statement = match random.u32(..4) {
                     0 => format!("DELETE FROM busy WHERE id = {key}"),
                     1 => format!("INSERT INTO busy VALUES ({key}, 'again') ON CONFLICT DO NOTHING"),
-                    _ => format!("UPDATE busy SET v = '{node} {}' WHERE id = {key}", random.u32(..)),
+                    _ => {
+                        format!("UPDATE busy SET v = '{node} {}' WHERE id = {key}", random.u32(..))
+                    }
                 };
                 // What prepares the table may be in the way of who writes it, or what is copied make the key meanwhile.
                 drop(client.batch_execute(&statement).await);
@@ -97,8 +99,7 @@ async fn rows_that_members_have_already_are_put_together_while_all_are_written()
     }
     let sandbox = Arc::into_inner(sandbox).expect("nobody else has it");
     let mesh = Mesh::of(sandbox, setup).await;
-    let expected =
-        "1 n1, 2 n2, 3 n3, 4 later, 5 later, 6 known, 7 known, 8 known".to_owned();
+    let expected = "1 n1, 2 n2, 3 n3, 4 later, 5 later, 6 known, 7 known, 8 known".to_owned();
     let held = "SELECT string_agg(concat_ws(' ', id, v), ', ' ORDER BY id) FROM t";
     for node in mesh.nodes() {
         assert_eq!(mesh.ask(&node, held).await.as_ref(), Some(&expected), "{node}");
@@ -115,10 +116,9 @@ async fn rows_that_members_have_already_are_put_together_while_all_are_written()
     equal(&mesh).await;
     let expected = "1 n3 now, 2 n2, 3 n1 now, 4 n2 now, 6 known, 7 known, 8 known";
     assert_eq!(mesh.ask("n1", held).await.as_deref(), Some(expected));
-    let (_, plan) =
-        install::prepare(&Arc::new(mesh.setup.clone()), &install::Options::default())
-            .await
-            .unwrap();
+    let (_, plan) = install::prepare(&Arc::new(mesh.setup.clone()), &install::Options::default())
+        .await
+        .unwrap();
     assert_eq!((plan.steps, plan.problems), (Vec::new(), Vec::new()));
     assert_eq!(plan.copies, Vec::new());
     mesh.stop_engine().await;

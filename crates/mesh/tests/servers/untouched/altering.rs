@@ -9,17 +9,22 @@ use tokio::time::{sleep, timeout};
 use super::start;
 use crate::ddl::{alter, cut_short_at_any_time, equal, lost_after_the_decision, nothing_lost};
 use crate::harness::{Busy, TABLES};
-use crate::proof::{DEADLINE, Mesh, oldest_and_newest, three_of};
+use crate::proof::{DEADLINE, Mesh, oldest_and_newest, soak, three_of};
 
-/// What alters `acc` and `log` in every way that leaves the rows where they are, one job each.
-const JOBS: [&[&str]; 8] = [
-    &["ALTER TABLE acc ADD COLUMN extra text NOT NULL DEFAULT 'none'"],
-    &["ALTER TABLE log ALTER COLUMN node TYPE varchar", "COMMENT ON TABLE log IS 'all'"],
-    // A column of the key.
-    &["ALTER TABLE log ALTER COLUMN id TYPE varchar"],
-    &["CREATE INDEX acc_val ON acc (val)"],
-    &["ALTER TABLE acc ADD CONSTRAINT not_empty CHECK (val <> '')"],
-    &["ALTER TABLE acc RENAME COLUMN extra TO other"],
+/// What alters `acc` and `log` in every way that leaves the rows where they are, job by job.
+const JOBS: [&[&str]; 4] = [
+    &[
+        "ALTER TABLE acc ADD COLUMN extra text NOT NULL DEFAULT 'none'",
+        "ALTER TABLE log ALTER COLUMN node TYPE varchar",
+        // A column of the key.
+        "ALTER TABLE log ALTER COLUMN id TYPE varchar",
+        "COMMENT ON TABLE log IS 'all'",
+    ],
+    &[
+        "ALTER TABLE acc RENAME COLUMN extra TO other",
+        "CREATE INDEX acc_val ON acc (val)",
+        "ALTER TABLE acc ADD CONSTRAINT not_empty CHECK (val <> '')",
+    ],
     &["CREATE TABLE later (id bigint PRIMARY KEY, val text)", "CREATE INDEX ON later (val)"],
     &["ALTER TABLE acc DROP COLUMN other"],
 ];
@@ -28,7 +33,7 @@ const JOBS: [&[&str]; 8] = [
 async fn tables_are_altered_under_writers() {
     let Some(majors) = oldest_and_newest() else { return };
     let mesh = Arc::new(start(majors, TABLES).await);
-    let busy = Busy::write(&mesh, Duration::from_millis(3));
+    let busy = Busy::write(&mesh, Duration::from_millis(10));
     for statements in JOBS {
         let altered = alter(&mesh, statements).await;
         altered.unwrap_or_else(|error| panic!("{statements:?}: {error}"));
@@ -127,8 +132,8 @@ async fn of_what_is_applied_while_tables_are_locked_the_latest_stays_whatever_co
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_alters_may_be_lost_at_any_time() {
-    let Some(majors) = three_of(18).or_else(|| three_of(15)) else { return };
+async fn whoever_alters_may_be_lost_at_any_time_in_full() {
+    let Some(majors) = three_of(18).or_else(|| three_of(15)).filter(|_| soak()) else { return };
     cut_short_at_any_time(start(majors, TABLES).await).await;
 }
 

@@ -84,8 +84,10 @@ async fn of_what_is_applied_while_tables_are_locked_the_latest_stays_whatever_co
     mesh.settle().await;
     mesh.hold("n1", "n3");
     mesh.hold("n2", "n3");
+    // It does not even hear of what it does itself.
+    mesh.hold("n3", "n3");
     mesh.apart("n1", "n2");
-    mesh.on("n1", "UPDATE acc SET val = 'n1' WHERE id IN (1, 2); DELETE FROM acc WHERE id = 3")
+    mesh.on("n1", "UPDATE acc SET val = 'n1' WHERE id IN (1, 2, 5); DELETE FROM acc WHERE id = 3")
         .await;
     mesh.on("n1", "INSERT INTO acc VALUES (7, 'n1'), (8, 'n1')").await;
     mesh.on("n3", "DELETE FROM acc WHERE id = 4").await;
@@ -93,7 +95,7 @@ async fn of_what_is_applied_while_tables_are_locked_the_latest_stays_whatever_co
     mesh.on("n2", "UPDATE acc SET val = 'n2' WHERE id IN (1, 3)").await;
     mesh.on("n2", "DELETE FROM acc WHERE id = 2; INSERT INTO acc VALUES (7, 'n2')").await;
     mesh.on("n3", "DELETE FROM acc WHERE id = 5").await;
-    // The job has to wait for all of that, and n3 gets the later first.
+    // The job has to wait for all of that, and n3 gets the later first, and last what it did itself.
     let setup = Arc::new(mesh.setup.clone());
     let (seen, mut progress) = tokio::sync::mpsc::unbounded_channel();
     let options = ddl::Options {
@@ -111,8 +113,10 @@ async fn of_what_is_applied_while_tables_are_locked_the_latest_stays_whatever_co
         }
     };
     timeout(DEADLINE, draining).await.unwrap();
-    mesh.release("n2", "n3");
-    sleep(Duration::from_millis(1500)).await;
+    for source in ["n2", "n1"] {
+        mesh.release(source, "n3");
+        sleep(Duration::from_millis(1500)).await;
+    }
     mesh.release_all();
     timeout(DEADLINE, job).await.unwrap().unwrap().unwrap();
     for node in mesh.nodes() {

@@ -12,6 +12,7 @@
 mod batches;
 mod careful;
 mod clock;
+mod drained;
 mod fast;
 mod fixed;
 mod flight;

@@ -10,6 +10,7 @@ pub(crate) mod copying;
 pub(crate) mod existing;
 mod lost;
 pub(crate) mod marked;
+mod merging;
 pub(crate) mod recent;
 mod sql;
 mod versions;

@@ -75,6 +75,8 @@ pub struct Copy {
     /// Who lacks them.
     #[serde(serialize_with = "crate::setup::name")]
     pub to: NodeName,
+    /// Whether others have rows of that table as well, so that some may be of the same keys.
+    pub merged: bool,
 }
 
 /// One step.

@@ -79,7 +79,7 @@ pub struct Progress {
 }
 
 /// Rows of one member that are compared with the others' at once; bounds the memory.
-const MOST: u64 = 200_000;
+pub(crate) const MOST: u64 = 200_000;
 /// How often progress is told.
 const TICK: Duration = Duration::from_millis(200);
 

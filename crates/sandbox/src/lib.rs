@@ -24,6 +24,7 @@ pub mod proxy;
 pub mod supervisor;
 
 mod account;
+mod clock;
 mod copying;
 mod credentials;
 mod error;

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use crate::{
     SandboxError,
     account::Account,
+    clock::Clock,
     ports::HeldPort,
     postgres::PgBinaries,
     process::{self, ProcessId},
@@ -52,6 +53,8 @@ pub(crate) struct Server {
     pub(crate) port: HeldPort,
     pub(crate) account: Account,
     pub(crate) binaries: Arc<PgBinaries>,
+    /// What it is started with where its clock is not the machine's.
+    pub(crate) clock: Option<Clock>,
     processes: Mutex<Processes>,
 }
 
@@ -73,7 +76,7 @@ impl Server {
         binaries: Arc<PgBinaries>,
     ) -> Self {
         let folder = dir.join(&name);
-        Self { name, folder, port, account, binaries, processes: Mutex::default() }
+        Self { name, folder, port, account, binaries, clock: None, processes: Mutex::default() }
     }
 
     pub(crate) fn data(&self) -> PathBuf {
@@ -167,6 +170,9 @@ impl Server {
             .stderr(also_log)
             // A Ctrl-C on our terminal is for us.
             .process_group(0);
+        if let Some(clock) = &self.clock {
+            clock.apply(&mut command, &self.folder);
+        }
         let child = command
             .spawn()
             .map_err(SandboxError::system(format!("start the server of {}", self.name)))?;

@@ -163,7 +163,8 @@ impl Applier {
     ) -> Result<u64, Stopped> {
         let rows = if tombstones { batch.tombstones() } else { batch.rows() };
         let Some(rows) = rows else { return Ok(0) };
-        self.step_for(group, batch, &Versions::new(rows), tombstones, kind).await
+        let versions = self.versions(batch.gone(), tombstones, rows);
+        self.step_for(group, batch, &versions, tombstones, kind).await
     }
 
     pub(super) async fn step_for(

@@ -6,13 +6,18 @@ use std::sync::Arc;
 
 use herdsman_node::Lsn;
 
+use super::drained::Drained;
 use super::fast::Ends;
 use super::forms::{Difference, Misfit, differing};
+use super::params::Versions;
+use super::several::{Finishing, Moving};
 use super::tables::Tables;
 use super::{Applied, Applier, State, Stopped};
+use crate::config::Mode;
 use crate::error::MeshError;
-use crate::group::Group;
+use crate::group::{Group, Rows};
 use crate::install;
+use crate::names;
 use crate::setup::Setup;
 use crate::table::{Table, TableName};
 
@@ -32,6 +37,8 @@ SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enabl
 #[derive(Debug, Default)]
 pub(super) struct Held {
     last: Option<Ends>,
+    /// What was applied in it, where rows hold no versions.
+    drained: Option<Drained>,
 }
 
 /// What is run in the transaction.
@@ -57,6 +64,10 @@ impl Applier {
                 "open another session",
             ));
         }
+        let drained = (self.mode == Mode::Untouched).then(|| Drained::new(self.among(tables)));
+        if drained.is_some() {
+            self.look_at_memory().await?;
+        }
         self.state = State::Unusable;
         let begin = format!(
             "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL synchronous_commit = local; SET LOCAL lock_timeout = '{LOCK}'"
@@ -81,9 +92,46 @@ impl Applier {
         }
         let patience = format!("SET LOCAL lock_timeout = '{ROW}'");
         self.session.run(what, &patience).await?;
-        self.held = Some(Held::default());
+        self.held = Some(Held { last: None, drained });
         self.state = State::Open { newest: i64::MIN, rows: 0, keys: 0, transactions: 0 };
         Ok(true)
+    }
+
+    /// Those of these tables (names in quotes) that are in the mesh, by the bare names of their tombstones.
+    fn among(&self, tables: &[String]) -> BTreeSet<Box<str>> {
+        let all = self.tables.all().filter(|table| tables.contains(&table.name.quoted()));
+        all.map(|table| names::gone_name(&table.name).into_boxed_str()).collect()
+    }
+
+    /// A group is applied in the held transaction, if there is one.
+    pub(super) fn begin_drained(
+        &mut self,
+        group: &Group,
+        witness: Option<i64>,
+    ) -> Result<(), MeshError> {
+        let Some(drained) = self.held.as_mut().and_then(|held| held.drained.as_mut()) else {
+            return Ok(());
+        };
+        drained.rely_on(witness.unwrap_or_default());
+        drained.begin(group, self.member.id).map_err(|why| {
+            tracing::info!(node = %self.member.name, why, "`mesh ddl` lets go of its tables for a moment");
+            MeshError::TimedOut {
+                node: self.member.name.clone(),
+                what: format!("applying what was written before `mesh ddl` ({why})"),
+                seconds: 0,
+            }
+        })
+    }
+
+    /// The versions of a batch that count: in a held transaction some may be below what was applied in it before.
+    pub(super) fn versions<'r>(
+        &self,
+        gone: &str,
+        tombstones: bool,
+        rows: &'r Rows,
+    ) -> Versions<'r> {
+        let drained = self.held.as_ref().and_then(|held| held.drained.as_ref());
+        drained.map_or_else(|| Versions::new(rows), |drained| drained.count(gone, tombstones, rows))
     }
 
     /// The end of the member's log.
@@ -100,11 +148,16 @@ impl Applier {
         if ends.sources.is_empty() {
             return Ok(());
         }
-        let moved = self.session.client.execute(&self.fixed.progress, &ends.params()).await;
+        let (client, progress) = (&self.session.client, &self.fixed.progress);
+        let moving = Moving::of(ends, None);
+        let moved = match self.mode {
+            Mode::Columns => client.execute(progress, &moving.ends.params()).await,
+            Mode::Untouched => client.execute(progress, &moving.params()).await,
+        };
         let moved = moved.map_err(|error| self.stopped("keep how far it is", error))?;
-        self.moved(&ends, moved)?;
+        self.moved(&moving.ends, moved)?;
         if let Some(held) = &mut self.held {
-            held.last = Some(ends);
+            held.last = Some(moving.ends);
         }
         Ok(())
     }
@@ -153,12 +206,24 @@ impl Applier {
             State::Open { newest, .. } => newest,
             _ => i64::MIN,
         };
-        let mut ends = self.held.take().and_then(|held| held.last).unwrap_or_default();
+        let Held { last: ends, drained } = self.held.take().unwrap_or_default();
+        let mut ends = ends.unwrap_or_default();
         ends.newest = newest;
         self.session.run("note that `mesh ddl` is done", last).await?;
-        let finish = ends.finish(self.counted);
         let what = "finish a transaction";
-        let row = self.session.client.query_one(&self.fixed.finish, &finish.params()).await;
+        let row = match drained {
+            None => {
+                let finish = ends.finish(self.counted);
+                self.session.client.query_one(&self.fixed.finish, &finish.params()).await
+            }
+            Some(drained) => {
+                if let Some(newest) = drained.newest {
+                    self.mark(newest.node).await?;
+                }
+                let finish = Finishing::held(&ends, &drained, self.counted);
+                self.session.client.query_one(&self.fixed.finish, &finish.params()).await
+            }
+        };
         let row = row.map_err(|error| self.session.failed(what, error))?;
         self.session.run("commit", "COMMIT").await?;
         let mut applied = Applied { durable: true, ..Applied::default() };

@@ -168,6 +168,7 @@ impl Applier {
                 (0, 0, 0)
             }
         };
+        self.begin_drained(group, witness)?;
         if let Some(truncates) = Truncates::of(groups) {
             let params = truncates.params();
             let sent = self.session.client.execute(&self.fixed.truncated, &params).await;
@@ -191,7 +192,10 @@ impl Applier {
         }
         keys += i64::try_from(group.rows()).unwrap_or_default();
         transactions += i64::try_from(group.transactions).unwrap_or_default();
-        if group.end.is_none() {
+        if self.held.is_some() || group.end.is_none() {
+            if self.held.is_some() {
+                self.note_held(groups).await?;
+            }
             self.state = State::Open { newest: i64::MIN, rows, keys, transactions };
             return Ok(applied);
         }

@@ -6,6 +6,7 @@
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
+use super::drained::Drained;
 use super::fast::{Ends, Sent, Step, Truncates, Wanted, begin, simple};
 use super::flight::{Answer, send};
 use super::params::Param;
@@ -250,6 +251,14 @@ pub(super) struct Finishing {
 }
 
 impl Finishing {
+    /// Of a transaction that was held for `mesh ddl`: its time is that of the greatest version that was applied in it, which
+    /// the clock is past.
+    pub(super) fn held(ends: &Ends, drained: &Drained, counted: i64) -> Self {
+        let (lsn, _) = ends.position();
+        let time = drained.newest.map_or(0, |newest| newest.micros);
+        Self { lsn, time, counted, waits: false, witness: drained.witness }
+    }
+
     pub(super) fn params(&self) -> [&(dyn ToSql + Sync); 5] {
         [&self.lsn, &self.time, &self.waits, &self.counted, &self.witness]
     }

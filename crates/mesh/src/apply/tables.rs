@@ -125,6 +125,11 @@ impl Tables {
         self.known.values().map(|known| &known.table).find(|table| table.name.to_string() == rel)
     }
 
+    /// All of them.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<Table>> {
+        self.known.values().map(|known| &known.table)
+    }
+
     /// Whether this is the index of a unique constraint besides a primary key.
     pub(crate) fn is_secondary(&self, index: &str) -> bool {
         let mut uniques = self.known.values().flat_map(|known| &known.table.uniques);

@@ -43,7 +43,7 @@ impl Applier {
             self.step(group, batch, false, Kind::Clash).await?;
         }
         self.step(group, batch, false, Kind::Clear).await?;
-        let all = Versions::new(rows);
+        let all = self.versions(batch.gone(), false, rows);
         let rivals = self.rivals(group, batch, &all).await?;
         if let (UniquePolicy::Halt, Some(rival)) = (self.unique, rivals.values().next()) {
             return Err(Stopped::Failed(self.halted(group, &table, rival)));

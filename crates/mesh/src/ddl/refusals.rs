@@ -2,22 +2,9 @@
 
 use herdsman_node::NodeName;
 
-use crate::config::Mode;
 use crate::error::MeshError;
 use crate::install::{Found, FoundTable, Plan, Step};
-use crate::setup::Setup;
 use crate::table::TableName;
-
-/// Where rows have no stamps, what a statement rewrites would be taken for written anew.
-pub(super) fn untouched(setup: &Setup) -> Result<(), MeshError> {
-    match setup.config.mode {
-        Mode::Columns => Ok(()),
-        Mode::Untouched => Err(MeshError::refused(
-            "`mesh ddl` needs `mode: columns`",
-            "with `mode: untouched` run the statement on each node, one after another, while nobody writes that table (docs/mesh.md, \"Two modes\")",
-        )),
-    }
-}
 
 /// What statements may begin with: nothing that writes rows, which would be written once for each member.
 const VERBS: [&str; 7] = ["alter", "create", "drop", "comment", "grant", "revoke", "reindex"];
@@ -101,6 +88,21 @@ pub(super) fn renamed(before: &TableName, after: &str) -> MeshError {
     )
 }
 
+/// Where rows have no stamps, what a statement writes anew would be of another version on each node.
+pub(super) fn rewritten(table: &TableName) -> MeshError {
+    MeshError::refused(
+        format!(
+            "the statements would write table {table} anew, and when and where its rows were written would be lost, which `mode: untouched` goes by"
+        ),
+        "nothing was changed; add a column and fill it with an UPDATE instead, or run the statement on each node, one after another, while nobody writes that table and everything has arrived (docs/mesh.md, \"Two modes\")",
+    )
+}
+
+fn was_stamped(before: &Found, name: &TableName) -> bool {
+    let was = before.tables.iter().find(|known| known.table_name() == *name);
+    was.is_some_and(FoundTable::stamped)
+}
+
 /// Refuses what the mesh's tables cannot lose.
 pub(super) fn changed(node: &NodeName, before: &Found, after: &Found) -> Result<(), MeshError> {
     let refuse = |problem: String| Err(MeshError::refused(problem, "nothing was changed"));
@@ -112,7 +114,7 @@ pub(super) fn changed(node: &NodeName, before: &Found, after: &Found) -> Result<
         if !before.prepared.contains_key(&name.to_string()) {
             continue;
         }
-        if !table.stamped() {
+        if was_stamped(before, &name) && !table.stamped() {
             return refuse(format!("table {name} would lose the mesh's columns"));
         }
         let was = before.tables.iter().find(|known| known.table_name() == name);

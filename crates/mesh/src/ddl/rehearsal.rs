@@ -6,10 +6,12 @@ use std::sync::Arc;
 use futures_util::future::try_join_all;
 use herdsman_node::NodeName;
 use herdsman_wal::{Session, quote_identifier, quote_literal};
+use tokio_postgres::Client;
 
 use super::job::failed;
 use super::newcomers::{self, Columns};
 use super::refusals;
+use crate::config::Mode;
 use crate::error::MeshError;
 use crate::install::{self, Found, How, Plan, Survey};
 use crate::names;
@@ -124,10 +126,30 @@ AND mode NOT IN ('AccessShareLock', 'RowShareLock') AND relation::bigint = ANY (
             return Err(refusals::renamed(&table.name, &now));
         }
     }
+    if setup.config.mode == Mode::Untouched {
+        stays(node, client, &tables).await?;
+        // What is applied while they are locked gets one version: whatever may come with it is locked as well.
+        held.extend(tables.values().map(|table| table.name.quoted()));
+    }
     let columns = newcomers::read(node, client, &tables).await?;
     let after = install::found(setup, node, session).await?;
     refusals::changed(node, &before, &after)?;
     Ok(Seen { before, after, tables: held, columns })
+}
+
+/// That no table is written anew.
+async fn stays(node: &NodeName, client: &Client, tables: &Known) -> Result<(), MeshError> {
+    let wrong = |error| failed(node, "see which tables are written anew", error);
+    let sql = "SELECT oid::bigint, pg_relation_filenode(oid)::bigint FROM pg_class WHERE oid::bigint = ANY ($1)";
+    let oids: Vec<i64> = tables.keys().copied().collect();
+    for row in client.query(sql, &[&oids]).await.map_err(wrong)? {
+        let (oid, file): (i64, i64) =
+            (row.try_get(0).map_err(wrong)?, row.try_get(1).map_err(wrong)?);
+        if let Some(table) = tables.get(&oid).filter(|table| table.file != file) {
+            return Err(refusals::rewritten(&table.name));
+        }
+    }
+    Ok(())
 }
 
 /// Tables of the mesh by their numbers.

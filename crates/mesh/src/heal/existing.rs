@@ -7,13 +7,13 @@ use herdsman_node::NodeName;
 
 use super::copying::{self, Copying, Item, Worker};
 use super::marked::{HEAL, Marked};
-use super::recent;
+use super::{merging, recent};
 use crate::config::Mode;
 use crate::error::MeshError;
 use crate::install::{self, Copy};
 use crate::setup::Setup;
 use crate::table::{Table, TableName};
-use crate::verify::session::Session;
+use crate::verify::session::{Session, members};
 
 /// Connections that copy side by side.
 pub(crate) const WORKERS: u16 = 2;
@@ -32,8 +32,21 @@ pub async fn spread(
     for copy in copies {
         pairs.entry((&copy.from, &copy.to)).or_default().insert(&copy.table);
     }
+    let mut pairs: Vec<_> = pairs.into_iter().collect();
+    if setup.config.mode == Mode::Untouched {
+        // What comes first stays where there was nothing, and of rows that no server knows the time of it is to be the one
+        // that stays everywhere.
+        let members = members(setup).await?;
+        let number = |node: &NodeName| members.iter().find(|m| m.name == *node).map(|m| m.id);
+        pairs.sort_by_key(|((from, _), _)| std::cmp::Reverse(number(from)));
+    }
     for ((from, to), tables) in pairs {
         one(setup, from, to, &tables, |copying| tell(from, to, copying)).await?;
+    }
+    let merged: BTreeSet<&TableName> =
+        copies.iter().filter(|copy| copy.merged).map(|copy| &copy.table).collect();
+    if setup.config.mode == Mode::Untouched && !merged.is_empty() {
+        merging::merge(setup, &merged).await?;
     }
     let mut sources: BTreeMap<&NodeName, BTreeSet<&TableName>> = BTreeMap::new();
     for copy in copies {

@@ -61,7 +61,6 @@ pub fn plan_with(setup: &Setup, found: &Survey, options: &Options) -> Plan {
         members: BTreeMap::new(),
         plan: Plan::default(),
     };
-    planning.possible();
     planning.rights();
     planning.count_members();
     if planning.plan.problems.is_empty() {

@@ -49,7 +49,7 @@ impl Pages {
 
 /// The sums of one table on every member, and the bytes that were looked at. All members are read at once, each as one
 /// snapshot shows it: a row that moves within its file is seen once.
-pub(super) async fn sums(
+pub(crate) async fn sums(
     seats: &[Seat],
     table: &Table,
     pages: &Pages,
@@ -113,7 +113,7 @@ async fn sums_of(
 }
 
 /// The keys in these buckets that are not the same on all members.
-pub(super) async fn suspects(
+pub(crate) async fn suspects(
     seats: &[Seat],
     table: &Table,
     buckets: &[usize],

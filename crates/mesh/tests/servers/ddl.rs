@@ -31,7 +31,7 @@ fn options(statements: &[&str]) -> Options {
     Options { statements, ..Options::default() }
 }
 
-async fn alter(mesh: &Mesh, statements: &[&str]) -> Result<ddl::Altered, String> {
+pub(crate) async fn alter(mesh: &Mesh, statements: &[&str]) -> Result<ddl::Altered, String> {
     let setup = Arc::new(mesh.setup.clone());
     let options = options(statements);
     let altered = ddl::run(&setup, &options, |_| {});
@@ -39,7 +39,7 @@ async fn alter(mesh: &Mesh, statements: &[&str]) -> Result<ddl::Altered, String>
     altered.map_err(|error| error.to_string())
 }
 
-async fn equal(mesh: &Mesh) {
+pub(crate) async fn equal(mesh: &Mesh) {
     let setup = Arc::new(mesh.setup.clone());
     let report = verify::run(&setup, &verify::Options::default(), |_| {}).await.unwrap();
     assert_eq!(report.verdict, verify::Verdict::Equal, "{report:#?}");
@@ -54,7 +54,7 @@ async fn until(mesh: &Mesh, what: &str, mut wish: impl FnMut(&Status) -> bool) {
 }
 
 /// Every row that was acknowledged is everywhere.
-async fn nothing_lost(mesh: &Mesh, written: &[String]) {
+pub(crate) async fn nothing_lost(mesh: &Mesh, written: &[String]) {
     assert!(written.len() > 20, "{}", written.len());
     for node in mesh.nodes() {
         for ids in written.chunks(500) {
@@ -229,7 +229,11 @@ async fn settled(mesh: &Mesh) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_runs_it_may_be_lost_at_any_time() {
     let Some(majors) = three_of(18).or_else(|| three_of(15)) else { return };
-    let mesh = Arc::new(Mesh::start(majors, TABLES).await);
+    cut_short_at_any_time(Mesh::start(majors, TABLES).await).await;
+}
+
+pub(crate) async fn cut_short_at_any_time(mesh: Mesh) {
+    let mesh = Arc::new(mesh);
     let busy = Busy::write(&mesh, Duration::from_millis(5));
     let points: [fn(&Progress) -> bool; 3] = [
         |progress| matches!(progress, Progress::Locking { .. }),
@@ -266,7 +270,10 @@ async fn whoever_runs_it_may_be_lost_at_any_time() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_member_that_is_lost_after_the_decision_makes_up_for_it() {
     let Some(majors) = three_of(18).or_else(|| three_of(15)) else { return };
-    let mesh = Arc::new(Mesh::start(majors, TABLES).await);
+    lost_after_the_decision(Mesh::start(majors, TABLES).await).await;
+}
+
+pub(crate) async fn lost_after_the_decision(mesh: Mesh) {
     mesh.on("n1", "INSERT INTO acc VALUES (1, 'a')").await;
     mesh.settle().await;
     alter(&mesh, &["ALTER TABLE acc ADD COLUMN extra int DEFAULT 7"]).await.unwrap();

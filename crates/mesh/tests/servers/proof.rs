@@ -12,7 +12,7 @@ use herdsman_mesh::engine::Engine;
 use herdsman_mesh::status::{LinkName, Status};
 use herdsman_mesh::{MeshConfig, Setup, install};
 use herdsman_node::{Conninfo, NodeName};
-use herdsman_sandbox::{Sandbox, postgres, tested_versions};
+use herdsman_sandbox::{Builder, Sandbox, postgres, tested_versions};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_postgres::{Client, SimpleQueryMessage};
 
@@ -21,7 +21,7 @@ pub(crate) use looking::{Conflict, Version};
 /// How long tests wait for anything.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(90);
 /// Each node writes its own row; where it has arrived, everything its node wrote before has.
-const MARKS: &str = "CREATE TABLE mark (node text PRIMARY KEY, n bigint NOT NULL)";
+pub(crate) const MARKS: &str = "CREATE TABLE mark (node text PRIMARY KEY, n bigint NOT NULL)";
 
 /// Three of one version, where tests run on it.
 pub(crate) fn three_of(major: u32) -> Option<Vec<u32>> {
@@ -100,18 +100,32 @@ impl Mesh {
         settings: &[(&str, &str)],
         change: impl FnOnce(&mut MeshConfig),
     ) -> Self {
-        // Writers of few keys and the mesh run into each other all the time.
-        let mut builder = Sandbox::builder().versions(majors).setting("deadlock_timeout", "25ms");
+        let mut builder = Sandbox::builder().versions(majors);
         for (name, value) in settings {
             builder = builder.setting(*name, *value);
         }
-        let sandbox = builder.start().await.unwrap();
+        Self::prepared_on(builder, tables, change).await
+    }
+
+    /// On these servers.
+    pub(crate) async fn prepared_on(
+        servers: Builder,
+        tables: &str,
+        change: impl FnOnce(&mut MeshConfig),
+    ) -> Self {
+        // Writers of few keys and the mesh run into each other all the time.
+        let sandbox = servers.setting("deadlock_timeout", "25ms").start().await.unwrap();
         let setup = setup(&sandbox, change);
         for node in sandbox.node_names() {
             let app = login(&sandbox, &node, "app").await;
             app.batch_execute(&format!("{MARKS}; {tables}")).await.unwrap();
         }
         up(&setup).await;
+        Self::of(sandbox, setup).await
+    }
+
+    /// Of servers that are a mesh already, without an engine.
+    pub(crate) async fn of(sandbox: Sandbox, setup: Setup) -> Self {
         for node in sandbox.node_names() {
             let root = login(&sandbox, &node, "postgres").await;
             // What the mesh keeps for itself, for tests that look at it as the application.

@@ -1,5 +1,6 @@
 //! `mode: untouched`: nothing is added to the users' tables, and the members end alike all the same.
 
+mod altering;
 mod clocks;
 mod flights;
 mod forgotten;
@@ -7,9 +8,11 @@ mod fuzz;
 mod joining;
 mod leaving;
 mod mending;
+mod merging;
 mod tables;
 
 use herdsman_mesh::config::Mode;
+use herdsman_sandbox::Sandbox;
 
 use crate::matrix;
 use crate::proof::{Mesh, mixed, three_of};
@@ -19,6 +22,15 @@ pub(crate) async fn start(majors: Vec<u32>, tables: &str) -> Mesh {
     let settings = [("track_commit_timestamp", "on")];
     let untouched = |config: &mut herdsman_mesh::MeshConfig| config.mode = Mode::Untouched;
     let mesh = Mesh::prepared_with(majors, tables, &settings, untouched).await;
+    mesh.start_engine();
+    mesh
+}
+
+/// The same, on servers whose clocks can be set wrong.
+pub(crate) async fn start_with_clocks(majors: Vec<u32>, tables: &str) -> Mesh {
+    let servers = Sandbox::builder().versions(majors).own_clocks(true);
+    let servers = servers.setting("track_commit_timestamp", "on");
+    let mesh = Mesh::prepared_on(servers, tables, |config| config.mode = Mode::Untouched).await;
     mesh.start_engine();
     mesh
 }

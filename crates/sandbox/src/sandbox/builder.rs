@@ -15,6 +15,7 @@ use super::{Node, Sandbox};
 use crate::{
     Credentials, FaultProxy, PgBinaries, SandboxError,
     account::{self, Account},
+    clock::{self, Clock},
     folder::Folder,
     ports::HeldPort,
     postgres,
@@ -39,6 +40,7 @@ pub struct Builder {
     pg_bin: Option<PathBuf>,
     dir: Option<PathBuf>,
     tls: bool,
+    own_clocks: bool,
     extra: Vec<(String, String)>,
     deadline: Duration,
     progress: Progress,
@@ -54,6 +56,7 @@ impl Default for Builder {
             pg_bin: None,
             dir: None,
             tls: false,
+            own_clocks: false,
             extra: Vec::new(),
             deadline: DEFAULT_DEADLINE,
             progress: Arc::new(|_| {}),
@@ -112,6 +115,14 @@ impl Builder {
         self
     }
 
+    /// Whether each server has a clock of its own, which [`Sandbox::set_clock`] sets wrong. They run under libfaketime then,
+    /// which has to be there (Debian: `faketime`).
+    #[must_use]
+    pub fn own_clocks(mut self, on: bool) -> Self {
+        self.own_clocks = on;
+        self
+    }
+
     /// A PostgreSQL setting for all nodes, such as `("wal_sender_timeout", "5s")`. It wins over the sandbox's own.
     #[must_use]
     pub fn setting(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
@@ -147,13 +158,15 @@ impl Builder {
             let (version, folder) = (&found.version, found.bin_dir.display());
             (self.progress)(&format!("PostgreSQL {version} from {folder}"));
         }
+        let clock = self.own_clocks.then(Clock::find).transpose()?;
         let account = Account::choose()?;
         let folder = Folder::create(self.dir.as_deref(), account)?;
         let mut nodes = Vec::new();
         for (place, binaries) in binaries.into_iter().enumerate() {
             let port = HeldPort::take().map_err(SandboxError::system("get a free port"))?;
-            let server =
+            let mut server =
                 Server::new(format!("n{}", place + 1), folder.path(), port, account, binaries);
+            server.clock.clone_from(&clock);
             nodes.push(Node::new(server, 0).await?);
         }
         let links = links(&nodes, &BTreeMap::new()).await?;
@@ -240,6 +253,7 @@ impl fmt::Debug for Builder {
             .field("pg_bin", &self.pg_bin)
             .field("dir", &self.dir)
             .field("tls", &self.tls)
+            .field("own_clocks", &self.own_clocks)
             .field("extra", &self.extra)
             .field("deadline", &self.deadline)
             .finish_non_exhaustive()
@@ -295,6 +309,9 @@ impl Sandbox {
     fn prepare_folders(&self) -> Result<(), SandboxError> {
         for node in &self.nodes {
             self.account.create_dir(&node.server.folder)?;
+            if node.server.clock.is_some() {
+                clock::set(&node.server.folder, self.account, 0)?;
+            }
         }
         if !self.tls {
             return Ok(());

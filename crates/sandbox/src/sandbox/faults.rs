@@ -1,7 +1,7 @@
-//! Faults of the network between nodes and in front of them.
+//! Faults of the network between nodes and in front of them, and of their clocks.
 
 use super::Sandbox;
-use crate::{Fault, FaultProxy, SandboxError};
+use crate::{Fault, FaultProxy, SandboxError, clock};
 
 impl Sandbox {
     /// Cuts two nodes off from each other, silently and both ways. Clients still reach both, and so do other nodes.
@@ -37,6 +37,19 @@ impl Sandbox {
     /// There is no such node.
     pub fn reconnect(&self, node: &str) -> Result<(), SandboxError> {
         self.set_around(node, Fault::Pass)
+    }
+
+    /// Has a server's clock differ from the machine's by so many seconds from now on, also while it runs. The sandbox must
+    /// have been built with [`Builder::own_clocks`](crate::Builder::own_clocks).
+    ///
+    /// # Errors
+    /// There is no such node, it has no clock of its own, or the file that it goes by cannot be written.
+    pub fn set_clock(&self, node: &str, seconds: i64) -> Result<(), SandboxError> {
+        let server = &self.node(node)?.server;
+        if server.clock.is_none() {
+            return Err(SandboxError::not_now(node, "has no clock of its own"));
+        }
+        clock::set(&server.folder, self.account, seconds)
     }
 
     /// Ends every network fault.

@@ -46,10 +46,16 @@ impl Statements<'_> {
         }
     }
 
-    /// That a deletion of the member's own, come back to it, leaves what it wrote itself: that is later.
+    /// That a deletion of the member's own, come back to it, leaves what it wrote itself: that is later. What this very
+    /// transaction wrote is others'.
     pub(super) fn spared(&self) -> String {
+        let node = self.table.node_of("t");
         match self.table.untouched {
-            true => format!(" AND (v.n <> {} OR NOT {}(t.xmin))", self.own, names::own("local")),
+            true => format!(
+                " AND (v.n <> {} OR NOT {}(t.xmin) OR {node} IS NULL)",
+                self.own,
+                names::own("local")
+            ),
             false => String::new(),
         }
     }

@@ -118,16 +118,6 @@ impl Planning<'_> {
         }
     }
 
-    /// What `mode: untouched` cannot do.
-    pub(super) fn possible(&mut self) {
-        if self.setup.config.mode != Mode::Untouched {
-            return;
-        }
-        if self.options.merge {
-            self.problem("`--merge` needs stamps in the tables, which `mode: untouched` does not have; empty the table on all nodes but one");
-        }
-    }
-
     fn role(&mut self, node: &NodeName, found: &Found) {
         let facts = &found.facts;
         if facts.superuser || facts.version < OLDEST {

@@ -3,6 +3,7 @@
 use herdsman_node::NodeName;
 
 use super::Planning;
+use crate::config::Mode;
 use crate::install::Copy;
 use crate::install::found::Found;
 use crate::setup::MemberState;
@@ -26,10 +27,17 @@ impl Planning<'_> {
                 }
             }
         }
-        if !fresh.is_empty() && with_rows.len() > 1 && !self.options.merge {
+        let merged = with_rows.len() > 1;
+        if !fresh.is_empty() && merged && !self.options.merge {
             let named: Vec<String> = with_rows.iter().map(|node| format!("`{node}`")).collect();
+            let stays = match self.setup.config.mode {
+                Mode::Columns => "the row of the node with the greater number stays",
+                Mode::Untouched => {
+                    "the row that was committed last stays, or that of the node with the greater number where the servers do not know any more"
+                }
+            };
             self.problem(format!(
-                "table {name} has rows on {}, and whether those are the same rows nobody can tell; empty it on all but one of them, or have the rows put together (`--merge`: of one key, the row of the node with the greater number stays)",
+                "table {name} has rows on {}, and whether those are the same rows nobody can tell; empty it on all but one of them, or have the rows put together (`--merge`: of one key, {stays})",
                 named.join(" and ")
             ));
         }
@@ -44,7 +52,8 @@ impl Planning<'_> {
             for to in self.order() {
                 // What comes to a node that is joining is its donor's business.
                 if *from != to && self.state(&to) == Some(MemberState::Active) {
-                    let copy = Copy { table: name.clone(), from: from.clone(), to };
+                    let (table, from) = (name.clone(), from.clone());
+                    let copy = Copy { table, from, to, merged };
                     self.plan.copies.push(copy);
                 }
             }

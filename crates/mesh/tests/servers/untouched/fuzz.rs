@@ -89,7 +89,7 @@ fn transaction(random: &mut fastrand::Rng, writer: u64) -> Vec<String> {
 }
 
 /// One run: how many transactions were committed, and what is not the same everywhere.
-async fn once(mesh: &Arc<Mesh>, seed: u64, kill: bool) -> (u64, Vec<String>) {
+pub(super) async fn once(mesh: &Arc<Mesh>, seed: u64, kill: bool) -> (u64, Vec<String>) {
     let until = Instant::now() + LASTS;
     let mut random = fastrand::Rng::with_seed(seed);
     let mut tasks = Vec::new();

@@ -260,7 +260,7 @@ fn a_hook_that_cannot_do_what_it_should_is_named() {
     let config = format!(
         "hosts:\n  n1: {{host: 127.0.0.1, port: {port}, user: u, dbname: d}}\nhooks:\n\
          - {{name: pager, exec: {{command: [./page]}}}}\n\
-         - {{name: log, exec: {{command: [cat]}}}}\n\
+         - {{name: log, exec: {{command: [cat], env: {{PATH: /usr/bin:/bin}}}}}}\n\
          - {{name: pooler, pgbouncer: {{file: pgbouncer.ini, databases: {{shop: writer}}, console: {{host: 127.0.0.1, port: {port}, user: boss}}}}}}\n\
          - {{name: balancer, haproxy: {{socket: \"127.0.0.1:{port}\", writers: [write]}}}}\n",
         port = closed_port(),

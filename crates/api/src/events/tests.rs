@@ -78,19 +78,23 @@ async fn what_others_report_is_among_it_also_after_a_reload() {
     let (events, stop) = (Events::new(), CancellationToken::new());
     let mut feed = events.follow(None).unwrap();
     let gathering = events.gather(states, stop.clone());
+    let mut text = String::new();
     let reporting = async {
         // Whoever follows gets what comes after that only.
         tokio::task::yield_now().await;
         for conflicts in [1, 2] {
             watch.report(Event::Conflict { node: name("n1"), conflicts, total: 7 });
             reload.send_replace(Arc::clone(&state));
-            tokio::task::yield_now().await;
+            while ids(&text).len() < usize::try_from(conflicts).unwrap() {
+                tokio::task::yield_now().await;
+                text.push_str(&read(&mut feed));
+            }
         }
         stop.cancel();
     };
-    tokio::join!(gathering, reporting);
-    let text = read(&mut feed);
-    assert_eq!(ids(&text).len(), 2, "{text}");
+    let both = async { tokio::join!(gathering, reporting) };
+    let ended = tokio::time::timeout(std::time::Duration::from_secs(30), both).await;
+    assert!(ended.is_ok(), "{text}");
     let told = "\"event\":\"conflict\",\"node\":\"n1\",\"conflicts\":2,\"total\":7}";
     assert!(text.contains(told), "{text}");
 }

@@ -36,7 +36,7 @@ macro_rules! asset {
 }
 
 /// The page first. A further module is one line here.
-static ASSETS: [Asset; 15] = [
+static ASSETS: [Asset; 16] = [
     asset!("index.html", HTML),
     asset!("style.css", "text/css; charset=utf-8"),
     asset!("icon.svg", "image/svg+xml"),
@@ -45,6 +45,7 @@ static ASSETS: [Asset; 15] = [
     asset!("events.js", JAVASCRIPT),
     asset!("gateway.js", JAVASCRIPT),
     asset!("herd.js", JAVASCRIPT),
+    asset!("hooks.js", JAVASCRIPT),
     asset!("layout.js", JAVASCRIPT),
     asset!("mesh.js", JAVASCRIPT),
     asset!("source.js", JAVASCRIPT),

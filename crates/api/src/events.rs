@@ -1,6 +1,7 @@
 //! `/v2/events`: what happens to the herd, as it happens.
 //!
-//! Each publication of the watcher is compared with the one before it. The last events stay in memory, so that whoever was
+//! Each publication of the watcher is compared with the one before it, and what other parts of the program report (`Watch::report`)
+//! is put among it as it comes. The last events stay in memory, so that whoever was
 //! cut off gets what it missed; where that does not reach back far enough, it is told so.
 
 use std::collections::VecDeque;
@@ -76,8 +77,15 @@ impl Events {
         stop: CancellationToken,
     ) {
         let mut last = Arc::new(Topology::default());
+        let mut reports = state.borrow().watch.reports();
         loop {
-            let mut topology = state.borrow_and_update().watch.subscribe();
+            let watch = state.borrow_and_update().watch.clone();
+            let mut topology = watch.subscribe();
+            // Of the same watcher, what was reported meanwhile must not be lost.
+            let again = watch.reports();
+            if !again.same_source(&reports) {
+                reports = again;
+            }
             loop {
                 let now = Arc::clone(&topology.borrow_and_update());
                 for event in Event::between(&last, &now) {
@@ -89,6 +97,7 @@ impl Events {
                     () = stop.cancelled() => return,
                     // A watcher that is gone publishes no more; another one may come.
                     Ok(()) = topology.changed() => {}
+                    event = reports.next() => self.publish(&event, SystemTime::now()),
                     changed = state.changed() => match changed {
                         Ok(()) => break,
                         Err(_) => return,

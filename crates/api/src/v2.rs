@@ -28,6 +28,9 @@ pub(crate) enum Route {
 pub trait HookBoard: fmt::Debug + Send + Sync + 'static {
     /// Where every hook stands, from memory. Must not block.
     fn status(&self) -> Value;
+
+    /// The same without anything that a program, a receiver or a server said: whoever may see the dashboard is shown it.
+    fn overview(&self) -> Value;
 }
 
 #[derive(Serialize)]
@@ -45,6 +48,7 @@ struct Overview<'a> {
     gateway: Option<Value>,
     stream: Option<Value>,
     mesh: Option<Value>,
+    hooks: Option<Value>,
 }
 
 /// The route that the path segments after `/v2` name.
@@ -70,6 +74,7 @@ pub(crate) fn answer(route: Route, view: &View<'_>) -> Result<Reply, Problem> {
                 gateway: view.metrics.and_then(Metrics::gateway),
                 stream: view.metrics.and_then(Metrics::stream),
                 mesh: view.mesh.map(MeshControl::status),
+                hooks: view.hooks.map(HookBoard::overview),
             };
             Ok(Reply::json(StatusCode::OK, view.bodies, &overview))
         }

@@ -2,7 +2,7 @@
 //!
 //! A number stands for what a person does about it, is never given to anything else, and is not used again once it is
 //! gone. H00xx: how the program ends. H01xx: reaching a node. H02xx: replication. H03xx: limits. H04xx: the stream.
-//! H05xx: the mesh. H06xx: the gateway and the API.
+//! H05xx: the mesh. H06xx: the gateway and the API. H07xx: hooks.
 
 use std::fmt;
 use std::str::FromStr;
@@ -93,6 +93,9 @@ codes! {
     AuthQuery = "H0602",
     OpenDoor = "H0603",
     Switchover = "H0604",
+    HookCommand = "H0701",
+    HookFile = "H0702",
+    HookConsole = "H0703",
 }
 
 impl Code {

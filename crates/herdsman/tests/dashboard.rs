@@ -160,6 +160,8 @@ fn the_page_tells_who_writes_and_why_nobody_does_through_kill_promotion_and_spli
 #[test]
 fn the_page_shows_a_mesh_and_asks_for_the_token_where_rows_are_shown() {
     let yard = Yard::up();
+    let hooks = "hooks:\n  - { name: pager, on: [conflict], exec: { command: [cat] } }\n";
+    yard.folder.file("herdsman.yml", &(yard.read("herdsman.yml") + hooks));
     let (_running, url) = yard.run();
     let browser = Browser::start();
     browser.look(DESK.0, DESK.1, false);
@@ -208,6 +210,8 @@ fn the_page_shows_a_mesh_and_asks_for_the_token_where_rows_are_shown() {
     });
     assert_eq!(browser.value("document.getElementById('token').hidden"), json!(true));
     assert_eq!(browser.value("localStorage.length"), json!(0), "the token outlives the tab");
+    browser.wait("#events", &["has recorded "]);
+    browser.wait("#hooks", &["pager", "exec", "succeeded"]);
     photograph(&browser, "dashboard-mesh", (1280, 1010), false);
 }
 

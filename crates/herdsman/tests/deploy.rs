@@ -128,9 +128,15 @@ fn of_a_cluster_with_a_gateway() -> Told {
     let cluster = Cluster::start(1);
     let gateway = Gateway::of(&cluster);
     let folder = Folder::new();
-    let running = folder.start(&["run", &folder.file("h.yml", &gateway.yaml(""))]);
+    let hooks = "hooks:\n  - { name: pager, exec: { command: [cat] } }\n";
+    let running = folder.start(&["run", &folder.file("h.yml", &gateway.yaml(hooks))]);
     gateway.until_writable(&running);
-    scrape(&running.url(), &["pg_replication_lag_seconds", "herdsman_gateway_wait_seconds_bucket"])
+    let awaited = [
+        "pg_replication_lag_seconds",
+        "herdsman_gateway_wait_seconds_bucket",
+        "herdsman_hook_failing",
+    ];
+    scrape(&running.url(), &awaited)
 }
 
 fn of_a_mesh() -> Told {

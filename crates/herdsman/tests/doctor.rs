@@ -253,6 +253,37 @@ fn a_node_that_is_away_is_named_and_keeps_nobody_from_being_looked_at() {
 }
 
 #[test]
+fn a_hook_that_cannot_do_what_it_should_is_named() {
+    let folder = Folder::new();
+    folder.file("page", "no program");
+    folder.file("pgbouncer.ini", "[databases]\nshop = host=x\n");
+    let config = format!(
+        "hosts:\n  n1: {{host: 127.0.0.1, port: {port}, user: u, dbname: d}}\nhooks:\n\
+         - {{name: pager, exec: {{command: [./page]}}}}\n\
+         - {{name: log, exec: {{command: [cat], env: {{PATH: /usr/bin:/bin}}}}}}\n\
+         - {{name: pooler, pgbouncer: {{file: pgbouncer.ini, databases: {{shop: writer}}, console: {{host: 127.0.0.1, port: {port}, user: boss}}}}}}\n\
+         - {{name: balancer, haproxy: {{socket: \"127.0.0.1:{port}\", writers: [write]}}}}\n",
+        port = closed_port(),
+    );
+    folder.file("herdsman.yml", &config);
+    let seen = told(&folder.herdsman(&["doctor", "--json"]));
+    let hooks: Vec<_> = all(&seen)
+        .filter(|finding| finding["code"].as_str().unwrap().starts_with("H07"))
+        .map(|finding| {
+            let text = |key: &str| finding[key].as_str().unwrap();
+            format!("{} {} {}", text("severity"), text("code"), text("subject"))
+        })
+        .collect();
+    let expected = [
+        "error H0701 hook pager",
+        "error H0703 hook balancer",
+        "error H0703 hook pooler",
+        "ok H0701 hook log",
+    ];
+    assert_eq!(hooks, expected, "{seen:#}");
+}
+
+#[test]
 fn a_mesh_is_looked_at_member_by_member() {
     let yard = Mesh::new();
     let look = || told(&yard.folder.herdsman(&["doctor", "--json"]));

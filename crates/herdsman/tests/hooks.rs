@@ -140,6 +140,7 @@ fn watched(cluster: &Cluster, folder: &Folder, bouncer: &PgBouncer, proxy: &HaPr
         "{hosts}bind: 127.0.0.1
 port: 0
 watch:
+  lag_alarm: {{ bytes: 4194304 }}
 {addresses}hooks:
   - name: pooler
     retry: {{ pause: 100ms, longest_pause: 500ms }}
@@ -155,6 +156,9 @@ watch:
     hosts: {{ file: {dir}/names, writer: writer.db, readers: readers.db }}
   - name: pager
     exec: {{ command: [sh, -c, 'echo \"$HERDSMAN_EVENT $HERDSMAN_NODE:$HERDSMAN_PORT\" >>{dir}/told'] }}
+  - name: late
+    on: [lag, lag_over]
+    exec: {{ command: [sh, -c, 'echo \"$HERDSMAN_EVENT $HERDSMAN_NODE\" >>{dir}/late'] }}
 ",
         hosts = cluster.hosts(str::to_owned),
         addresses = cluster.replication_addresses(str::to_owned),
@@ -224,6 +228,23 @@ fn a_promotion_reaches_pgbouncer_haproxy_a_file_of_names_and_a_command() {
     let is_news = read("told").starts_with("primary");
     assert!(!is_news, "that there is a primary at the start is no news");
 
+    let seen = folder.herdsman(&["doctor", "--json"]).stdout;
+    let seen: serde_json::Value = serde_json::from_str(&seen).unwrap();
+    for hook in ["pooler", "balancer", "names"] {
+        let mut findings = seen["findings"].as_array().unwrap().iter();
+        let about = findings.find(|finding| finding["subject"] == format!("hook {hook}"));
+        assert_eq!(about.unwrap()["severity"], "ok", "{seen:#}");
+    }
+
+    // A standby that falls behind is told of, and read all the same.
+    cluster.sql("n2", "select pg_wal_replay_pause()");
+    let much = "select count(pg_logical_emit_message(false, 'x', repeat('x', 65536))) from generate_series(1, 80)";
+    cluster.sql("n1", much);
+    until("its lag is told", || read("late"), |seen| seen == "lag n2\n");
+    assert_eq!(proxy.states(), healthy);
+    cluster.sql("n2", "select pg_wal_replay_resume()");
+    until("its end, too", || read("late"), |seen| seen == "lag n2\nlag_over n2\n");
+
     // Nobody is the primary: nothing new is written, and nobody is sent elsewhere.
     let before = read("pgbouncer.ini");
     let held = held(bouncer.port, password);
@@ -259,6 +280,13 @@ fn a_promotion_reaches_pgbouncer_haproxy_a_file_of_names_and_a_command() {
         let count = read("told").lines().count();
         format!("herdsman_hook_runs_total{{hook=\"pager\",outcome=\"succeeded\"}} {count}\n")
     };
+    let overview = get(&running.url(), "/v2/overview");
+    let (_, body) = overview.split_once("\r\n\r\n").unwrap();
+    let overview: serde_json::Value = serde_json::from_str(body).unwrap();
+    let shown: Vec<_> =
+        overview["hooks"].as_array().unwrap().iter().map(|hook| &hook["name"]).collect();
+    assert_eq!(shown, ["pooler", "balancer", "names", "pager", "late"]);
+    assert!(!overview["hooks"].to_string().contains("told"), "last words are not for everybody");
     let metrics = || get(&running.url(), "/metrics");
     let metrics = until("every message is counted", metrics, |text| text.contains(&runs()));
     assert!(metrics.contains("herdsman_hook_failing{hook=\"names\"} 0"), "{metrics}");

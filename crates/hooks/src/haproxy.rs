@@ -48,17 +48,46 @@ impl HaProxy {
         Ok(format!("written to: {}; read: {}", of(Part::Writer), of(Part::Reader)))
     }
 
+    /// Whether it can be asked and may be told, and knows the backends: where not, why, and what to do.
+    pub(crate) async fn look(&self) -> Result<(), (String, String)> {
+        let socket = &self.config.socket;
+        let unreached = |error| {
+            let fix = "check that it runs, its `stats socket`, and who may open that";
+            (format!("failed to ask HAProxy at `{socket}`: {error}"), fix.to_owned())
+        };
+        let level = self.answer("show cli level").await.map_err(unreached)?;
+        // What says something else is too old to say it.
+        if matches!(level.trim(), "operator" | "user") {
+            let problem = format!("the socket `{socket}` has the level `{}`", level.trim());
+            return Err((problem, "give HAProxy's `stats socket` the `level admin`".to_owned()));
+        }
+        for backend in self.config.writers.iter().chain(&self.config.readers) {
+            let command = format!("show servers state {backend}");
+            let answer = self.answer(&command).await.map_err(unreached)?;
+            // A table begins with the number of its version.
+            if !answer.trim_start().starts_with(|c: char| c.is_ascii_digit()) {
+                let said = plain(answer.trim());
+                let problem = format!("HAProxy at `{socket}` answers `{command}` with: {said}");
+                let fix = "correct `writers` and `readers`, or HAProxy's backends";
+                return Err((problem, fix.to_owned()));
+            }
+        }
+        Ok(())
+    }
+
+    async fn answer(&self, command: &str) -> std::io::Result<String> {
+        let socket = &self.config.socket;
+        if socket.starts_with('/') {
+            ask(UnixStream::connect(socket).await?, command).await
+        } else {
+            ask(TcpStream::connect(socket.as_str()).await?, command).await
+        }
+    }
+
     /// What it has against a command, if anything.
     async fn tell(&self, command: &str) -> Result<Option<String>, String> {
         let socket = &self.config.socket;
-        let answered = async {
-            if socket.starts_with('/') {
-                ask(UnixStream::connect(socket).await?, command).await
-            } else {
-                ask(TcpStream::connect(socket.as_str()).await?, command).await
-            }
-        };
-        let answer = answered.await.map_err(|error| {
+        let answer = self.answer(command).await.map_err(|error| {
             format!(
                 "failed to ask HAProxy at `{socket}`: {error}; check that it runs, and its `stats socket`"
             )
@@ -67,13 +96,17 @@ impl HaProxy {
         if answer.is_empty() {
             return Ok(None);
         }
-        let said: String =
-            answer.chars().take(200).map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let said = plain(answer);
         Ok(Some(format!(
             "HAProxy at `{socket}` answers `{command}` with: {said}; check its backends and servers, and that the \
              socket has `level admin`"
         )))
     }
+}
+
+/// What it said, in one line that is not too long.
+fn plain(answer: &str) -> String {
+    answer.chars().take(200).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 /// One command, one answer; then HAProxy closes.

@@ -16,7 +16,7 @@ use crate::herd::{Place, Places};
 use crate::hosts::HostsFile;
 use crate::pgbouncer::PgBouncer;
 use crate::post;
-use crate::runner::{How, Keeper, Teller, What, keep, known, tell};
+use crate::runner::{How, Keeper, Sources, Teller, What, keep, known, tell};
 use crate::status::{Board, Statuses};
 
 /// What hooks need to begin.
@@ -207,7 +207,8 @@ impl Prepared {
             Shape::Message(teller) => {
                 // Now, and not when the task begins: whatever comes in between is told.
                 let base = known(&topology);
-                tokio::spawn(tell(teller, base, topology, Arc::clone(&board), stop.clone()))
+                let sources = Sources { base, topology, reports: watch.reports() };
+                tokio::spawn(tell(teller, sources, Arc::clone(&board), stop.clone()))
             }
             Shape::State(keeper) => {
                 tokio::spawn(keep(keeper, topology, Arc::clone(&board), stop.clone()))

@@ -18,6 +18,7 @@ mod haproxy;
 pub mod herd;
 mod hooks;
 mod hosts;
+mod look;
 mod message;
 mod pgbouncer;
 mod post;
@@ -27,4 +28,5 @@ mod status;
 
 pub use config::{HookConfig, HooksConfig};
 pub use hooks::{Hooks, Setup};
-pub use status::{HookStatus, Outcome, Runs, State, Statuses};
+pub use look::{Obstacle, What, look};
+pub use status::{HookStatus, LastRun, Outcome, Runs, State, Statuses};

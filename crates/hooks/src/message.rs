@@ -79,7 +79,10 @@ impl Message {
             | Event::Readable { node }
             | Event::Unreadable { node, .. }
             | Event::Fenced { node }
-            | Event::Unfenced { node } => Some(node),
+            | Event::Unfenced { node }
+            | Event::Lag { node, .. }
+            | Event::LagOver { node, .. }
+            | Event::Conflict { node, .. } => Some(node),
             Event::NoPrimary { .. } | Event::SplitBrain { .. } => None,
         }
     }
@@ -88,6 +91,9 @@ impl Message {
         let name = |node: &NodeName| format!("*{}*", escaped(node.as_str()));
         let before = |node: &Option<NodeName>| {
             node.as_ref().map(|node| format!(" (before: {})", name(node))).unwrap_or_default()
+        };
+        let behind = |source: &Option<NodeName>| {
+            source.as_ref().map_or_else(|| "the primary".to_owned(), name)
         };
         match &self.event {
             Event::Primary { node, timeline, previous, reason, .. } => {
@@ -124,6 +130,20 @@ impl Message {
             }
             Event::Fenced { node } => format!("{} is fenced", name(node)),
             Event::Unfenced { node } => format!("{} is not fenced any more", name(node)),
+            Event::Lag { node, source, bytes, seconds } => {
+                let bytes = bytes.map(|bytes| format!("{bytes} bytes"));
+                let seconds = seconds.map(|seconds| format!("{seconds:.1} s"));
+                let lag: Vec<_> = bytes.into_iter().chain(seconds).collect();
+                let lag = if lag.is_empty() { "too far".to_owned() } else { lag.join(" and ") };
+                format!("{} is {lag} behind {}", name(node), behind(source))
+            }
+            Event::LagOver { node, source } => {
+                format!("{} is not far behind {} any more", name(node), behind(source))
+            }
+            Event::Conflict { node, conflicts, .. } => {
+                let noun = if *conflicts == 1 { "conflict" } else { "conflicts" };
+                format!("{} has recorded {conflicts} {noun}", name(node))
+            }
         }
     }
 }
@@ -215,6 +235,18 @@ mod tests {
                 "*split brain* of *n1*, *n2*: no proof",
             ),
             (Event::NodeUp { node: name("n1"), role: Role::Standby }, "*n1* answers, as standby"),
+            (
+                Event::Lag { node: name("n2"), source: None, bytes: Some(7), seconds: Some(1.26) },
+                "*n2* is 7 bytes and 1.3 s behind the primary",
+            ),
+            (
+                Event::LagOver { node: name("n2"), source: Some(name("n1")) },
+                "*n2* is not far behind *n1* any more",
+            ),
+            (
+                Event::Conflict { node: name("n1"), conflicts: 2, total: 5 },
+                "*n1* has recorded 2 conflicts",
+            ),
         ];
         for (event, expected) in cases {
             let body: Value = serde_json::from_str(&message(event).slack(Some("<shop>"))).unwrap();

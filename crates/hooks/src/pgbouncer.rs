@@ -18,6 +18,8 @@ use crate::config::{DatabaseTarget, PgBouncerConfig};
 use crate::file::{self, New};
 use crate::herd::{Herd, Place, Places};
 
+pub(crate) use console::greet;
+
 /// The hook.
 #[derive(Debug)]
 pub(crate) struct PgBouncer {

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 pub(crate) use keeping::{Keeper, What, keep};
-pub(crate) use telling::{How, Teller, tell};
+pub(crate) use telling::{How, Sources, Teller, tell};
 
 /// How long after the start nobody is missed: the watcher has to hear from the nodes first.
 const SETTLING: Duration = Duration::from_secs(10);

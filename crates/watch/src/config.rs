@@ -48,6 +48,8 @@ pub struct WatchConfig {
     pub witness_window: Duration,
     /// A standby further behind is not readable. Default: no bound.
     pub max_lag: MaxLag,
+    /// A node further behind is told of. Default: no bound, and no alarm.
+    pub lag_alarm: LagAlarm,
     /// Good probes in a row before a node that was away counts again. Default 1.
     #[serde(deserialize_with = "count")]
     pub healthy_checks: u32,
@@ -109,6 +111,20 @@ pub enum LostStandbys {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct MaxLag {
+    /// In log bytes.
+    pub bytes: Option<u64>,
+    /// In time.
+    #[serde(deserialize_with = "maybe_duration")]
+    pub time: Option<Duration>,
+}
+
+/// Bounds beyond which a lag is told of, as the events `lag` and `lag_over`; who may be read is not changed by them. They hold
+/// for standbys, and for what the members of a mesh take from each other.
+///
+/// An alarm is over once the lag is at most half of every bound, so that one that stays near a bound is told of once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LagAlarm {
     /// In log bytes.
     pub bytes: Option<u64>,
     /// In time.
@@ -205,6 +221,7 @@ impl Default for WatchConfig {
             suspect_grace: Duration::from_secs(5),
             witness_window: Duration::from_secs(15),
             max_lag: MaxLag::default(),
+            lag_alarm: LagAlarm::default(),
             healthy_checks: 1,
             unhealthy_checks: 1,
             damping: Damping::default(),

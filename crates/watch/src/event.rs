@@ -83,6 +83,33 @@ pub enum Event {
         /// Which.
         node: NodeName,
     },
+    /// A server is further behind than [`LagAlarm`](crate::LagAlarm) says.
+    Lag {
+        /// Which.
+        node: NodeName,
+        /// Behind whom: a member of a mesh; `None` where it is a standby behind its primary.
+        source: Option<NodeName>,
+        /// Log bytes it lacks, if they are known still.
+        bytes: Option<u64>,
+        /// Age in seconds of the oldest change it lacks, if it is known still.
+        seconds: Option<f64>,
+    },
+    /// It is not, any more.
+    LagOver {
+        /// Which.
+        node: NodeName,
+        /// Behind whom it was, as in [`Event::Lag`].
+        source: Option<NodeName>,
+    },
+    /// A member of a mesh has recorded conflicts.
+    Conflict {
+        /// Which.
+        node: NodeName,
+        /// How many, since the last such event of this node.
+        conflicts: u64,
+        /// How many since this Herdsman began to apply there.
+        total: u64,
+    },
 }
 
 /// What kind of thing has happened, for who wants to hear of some only.
@@ -109,6 +136,12 @@ pub enum EventKind {
     Fenced,
     /// [`Event::Unfenced`].
     Unfenced,
+    /// [`Event::Lag`].
+    Lag,
+    /// [`Event::LagOver`].
+    LagOver,
+    /// [`Event::Conflict`].
+    Conflict,
 }
 
 impl EventKind {
@@ -147,6 +180,9 @@ impl Event {
             Self::Unreadable { .. } => EventKind::Unreadable,
             Self::Fenced { .. } => EventKind::Fenced,
             Self::Unfenced { .. } => EventKind::Unfenced,
+            Self::Lag { .. } => EventKind::Lag,
+            Self::LagOver { .. } => EventKind::LagOver,
+            Self::Conflict { .. } => EventKind::Conflict,
         }
     }
 }
@@ -188,6 +224,16 @@ fn node_events(name: &NodeName, old: &NodeView, new: &NodeView, events: &mut Vec
         let node = node.clone();
         events.push(if new.fenced { Event::Fenced { node } } else { Event::Unfenced { node } });
     }
+    match (old.lag_alarm, new.lag_alarm) {
+        (false, true) => events.push(Event::Lag {
+            node: node.clone(),
+            source: None,
+            bytes: new.lag.map(|lag| lag.bytes),
+            seconds: new.lag.map(|lag| lag.seconds),
+        }),
+        (true, false) => events.push(Event::LagOver { node: node.clone(), source: None }),
+        _ => {}
+    }
     match (old.answers(), new.answers()) {
         (false, true) => {
             events.push(Event::NodeUp { node, role: new.role });
@@ -216,7 +262,7 @@ mod tests {
     use herdsman_node::Timeline;
 
     use super::*;
-    use crate::{Moment, Proof};
+    use crate::{Lag, Moment, Proof};
 
     fn name(text: &str) -> NodeName {
         NodeName::new(text).unwrap()
@@ -300,5 +346,21 @@ mod tests {
             serde_json::json!([{ "event": "unreadable", "node": "n2", "reason": "12 MB behind" }]);
         assert_eq!(told, expected);
         assert_eq!(said(&late, &healthy), ["readable n2"]);
+    }
+
+    #[test]
+    fn an_alarm_is_told_when_it_begins_and_when_it_is_over() {
+        let healthy = herd("n1");
+        let mut late = healthy.clone();
+        let lag = Some(Lag { bytes: 70, seconds: 1.5 });
+        let view = NodeView { lag, lag_alarm: true, ..node(Role::Standby) };
+        late.nodes.insert(name("n2"), view);
+        let told = serde_json::to_value(Event::between(&healthy, &late)).unwrap();
+        let expected = serde_json::json!([
+            { "event": "lag", "node": "n2", "source": null, "bytes": 70, "seconds": 1.5 }
+        ]);
+        assert_eq!(told, expected);
+        assert!(said(&late, &late).is_empty());
+        assert_eq!(said(&late, &healthy), ["lag_over n2"]);
     }
 }

@@ -21,7 +21,7 @@ mod simulation;
 #[cfg(test)]
 mod world;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use herdsman_node::{NodeName, SystemId};
@@ -51,6 +51,8 @@ pub(crate) struct Judge {
     authority: Option<(Moment, NodeName)>,
     detached: BTreeMap<NodeName, Moment>,
     track: Track,
+    /// Whose lag alarm was on at the last look.
+    late: BTreeSet<NodeName>,
     version: u64,
 }
 
@@ -97,6 +99,7 @@ impl Judge {
             authority: None,
             detached: BTreeMap::new(),
             track: Track::default(),
+            late: BTreeSet::new(),
             version: 0,
         }
     }
@@ -224,6 +227,8 @@ impl Judge {
         let nodes = std::mem::take(&mut self.nodes);
         let topology = self.judge_nodes(&nodes, now);
         self.nodes = nodes;
+        let late = topology.nodes.iter().filter(|(_, view)| view.lag_alarm);
+        self.late = late.map(|(name, _)| name.clone()).collect();
         topology
     }
 

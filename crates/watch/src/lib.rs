@@ -19,6 +19,7 @@
 //! # }
 //! ```
 
+mod alarm;
 mod authority;
 mod config;
 mod event;
@@ -28,15 +29,17 @@ mod judge;
 mod moment;
 mod probe;
 mod prober;
+mod reports;
 mod state;
 mod topology;
 mod watcher;
 
 pub use config::{
-    Authority, AvailabilityConfig, Damping, HeartbeatSchedule, LostStandbys, MaxLag, Pin, Quorum,
-    SplitBrain, WatchConfig,
+    Authority, AvailabilityConfig, Damping, HeartbeatSchedule, LagAlarm, LostStandbys, MaxLag, Pin,
+    Quorum, SplitBrain, WatchConfig,
 };
 pub use event::{Event, EventKind};
 pub use moment::Moment;
+pub use reports::Reports;
 pub use topology::{Answer, Heartbeat, Lag, NodeView, Proof, Topology, Verdict, Why};
 pub use watcher::{Setup, StartError, Watch, Watcher};

@@ -133,6 +133,9 @@ pub struct NodeView {
     pub follows: Option<NodeName>,
     /// How far behind the primary it is.
     pub lag: Option<Lag>,
+    /// Whether it is so far behind that it is told of (`watch.lag_alarm`); stays as it was while the lag is not known.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub lag_alarm: bool,
     /// Its server version, as `server_version_num`.
     pub server_version: Option<u32>,
     /// When the last evidence was taken.
@@ -190,6 +193,7 @@ impl Default for NodeView {
             lsn: None,
             follows: None,
             lag: None,
+            lag_alarm: false,
             server_version: None,
             evidence_at: None,
             evidence_age_seconds: None,

@@ -15,13 +15,15 @@ use tokio::time::Instant;
 use self::dispatcher::{Dispatcher, Request};
 use crate::config::{AvailabilityConfig, WatchConfig};
 use crate::judge::Memory;
-use crate::{Moment, Topology, state};
+use crate::reports::Desk;
+use crate::{Event, Moment, Reports, Topology, state};
 
 /// A handle on a running watcher: cheap to clone, never blocks, never fails.
 #[derive(Clone, Debug)]
 pub struct Watch {
     topology: watch::Receiver<Arc<Topology>>,
     requests: Option<mpsc::Sender<Request>>,
+    desk: Desk,
     epoch: Instant,
 }
 
@@ -83,7 +85,7 @@ impl Watch {
     /// A handle on topologies that come from somewhere else than a watcher: for tests and tools.
     #[must_use]
     pub fn detached(topology: watch::Receiver<Arc<Topology>>) -> Self {
-        Self { topology, requests: None, epoch: Instant::now() }
+        Self { topology, requests: None, desk: Desk::new(), epoch: Instant::now() }
     }
 
     /// The topology now. Answers from memory.
@@ -96,6 +98,19 @@ impl Watch {
     #[must_use]
     pub fn subscribe(&self) -> watch::Receiver<Arc<Topology>> {
         self.topology.clone()
+    }
+
+    /// Tells all who follow [`reports`](Self::reports) of something that no topology shows: conflicts of a mesh, and the lag
+    /// between its members. Returns at once.
+    pub fn report(&self, event: Event) {
+        self.desk.report(event);
+    }
+
+    /// Follows what is reported from now on, through any handle of this watcher. What topologies show is not among it:
+    /// [`Event::between`] makes that of [`subscribe`](Self::subscribe).
+    #[must_use]
+    pub fn reports(&self) -> Reports {
+        self.desk.follow()
     }
 
     /// The watcher's clock, which the moments inside a topology are on.
@@ -130,7 +145,8 @@ impl Watcher {
         let (requests, inbox) = mpsc::channel(16);
         let (dispatcher, topology) = Dispatcher::new(ready, memory, epoch);
         let task = tokio::spawn(dispatcher.run(inbox));
-        let watch = Watch { topology, requests: Some(requests.clone()), epoch };
+        let (asked, desk) = (Some(requests.clone()), Desk::new());
+        let watch = Watch { topology, requests: asked, desk, epoch };
         Ok(Self { watch, requests, task })
     }
 

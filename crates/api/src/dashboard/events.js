@@ -1,6 +1,6 @@
 // What happened, the newest first, in words.
 
-import { clock, el, list, show } from "./text.js";
+import { bytes, clock, count, el, list, seconds, show } from "./text.js";
 
 const shown = document.querySelector("#events ol");
 const NONE = "Nothing since this Herdsman was started.";
@@ -44,6 +44,12 @@ function words(event, before) {
       return ["bad", `${node} is fenced: an old primary that must not be used`, ""];
     case "unfenced":
       return ["fine", `${node} is not fenced any more`, ""];
+    case "lag":
+      return ["warn", `${node} is too far behind ${event.source ?? "the primary"}: ${bytes(event.bytes)}, ${seconds(event.seconds)}`, ""];
+    case "lag_over":
+      return ["fine", `${node} is not far behind ${event.source ?? "the primary"} any more`, ""];
+    case "conflict":
+      return ["warn", `${node} has recorded ${count(event.conflicts, "conflict")}`, ""];
     default:
       // A newer server than this page: better its word than none.
       return ["fine", [event.event, node].filter(Boolean).join(" "), reason];

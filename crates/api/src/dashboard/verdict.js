@@ -100,10 +100,10 @@ export function trouble(node) {
   if (node.error) return `does not answer: ${node.error}`;
   if (node.role === "unavailable") return reasons || "nothing has been heard of it yet";
   if (node.role === "standby" && !node.readable) return `may not be read: ${reasons || "the reason is not known"}`;
-  return reasons;
+  return reasons || (node.lag_alarm ? "far behind (watch.lag_alarm)" : "");
 }
 
-function partTroubles({ stream, mesh }) {
+function partTroubles({ stream, mesh, hooks }) {
   const found = [];
   if (stream?.problem) found.push(["stream", `${stream.problem}; it is tried again`]);
   if (stream?.state?.why) found.push(["stream", `waits: ${stream.state.why}`]);
@@ -113,6 +113,9 @@ function partTroubles({ stream, mesh }) {
   if (mesh?.problem) found.push(["mesh", mesh.problem]);
   for (const [name, target] of Object.entries(mesh?.targets ?? {})) {
     if (target.problem) found.push([`mesh, ${name}`, target.problem]);
+  }
+  for (const { name, state } of hooks ?? []) {
+    if (state === "failing") found.push([`hook ${name}`, "its last run failed, and it is tried again; the log says why"]);
   }
   return found;
 }

@@ -64,6 +64,41 @@ fn what_is_no_longer_kept_is_a_gap_and_who_reads_too_slowly_is_told_and_let_go()
     }
 }
 
+#[tokio::test]
+async fn what_others_report_is_among_it_also_after_a_reload() {
+    let (_publisher, topology) = watch::channel(Arc::new(Topology::default()));
+    let watch = herdsman_watch::Watch::detached(topology);
+    let state = Arc::new(ApiState {
+        watch: watch.clone(),
+        groups: crate::Groups::new(),
+        config: crate::ApiConfig::default(),
+        writes: false,
+    });
+    let (reload, states) = watch::channel(Arc::clone(&state));
+    let (events, stop) = (Events::new(), CancellationToken::new());
+    let mut feed = events.follow(None).unwrap();
+    let gathering = events.gather(states, stop.clone());
+    let mut text = String::new();
+    let reporting = async {
+        // Whoever follows gets what comes after that only.
+        tokio::task::yield_now().await;
+        for conflicts in [1, 2] {
+            watch.report(Event::Conflict { node: name("n1"), conflicts, total: 7 });
+            reload.send_replace(Arc::clone(&state));
+            while ids(&text).len() < usize::try_from(conflicts).unwrap() {
+                tokio::task::yield_now().await;
+                text.push_str(&read(&mut feed));
+            }
+        }
+        stop.cancel();
+    };
+    let both = async { tokio::join!(gathering, reporting) };
+    let ended = tokio::time::timeout(std::time::Duration::from_secs(30), both).await;
+    assert!(ended.is_ok(), "{text}");
+    let told = "\"event\":\"conflict\",\"node\":\"n1\",\"conflicts\":2,\"total\":7}";
+    assert!(text.contains(told), "{text}");
+}
+
 #[test]
 fn followers_are_bounded_and_places_come_free() {
     let events = Events::new();

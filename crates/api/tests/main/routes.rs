@@ -54,7 +54,11 @@ impl LiveStream for Herd {
 
 impl HookBoard for Herd {
     fn status(&self) -> Value {
-        json!({"hooks": []})
+        json!({"hooks": [{"name": "pager", "last": {"told": "s3cret words"}}]})
+    }
+
+    fn overview(&self) -> Value {
+        json!([{"name": "pager", "last": {}}])
     }
 }
 

@@ -5,6 +5,7 @@ use clap::{Args, Subcommand};
 use crate::cli::{AskArgs, ConfigFile, Global};
 use crate::exit::{Exit, Failed};
 
+mod alarms;
 mod beside;
 mod conflicts;
 mod control;

@@ -52,7 +52,7 @@ pub(crate) async fn run(file: Option<&Path>, global: &Global) -> Result<Exit, Fa
     let metrics = Metrics::of(clients.statistics(), hooks.statuses());
     let mut beside = Beside::start(&config, &watcher, metrics.clone())?;
     api.offer_metrics(Some(Arc::new(metrics.clone())));
-    let mesh = mesh::Beside::start(&config, &api, metrics)?;
+    let mesh = mesh::Beside::start(&config, &api, metrics, watcher.watch())?;
     let mut running = Running { config, watcher, api, mesh, hooks, log_file };
     let wishes = clients.wishes();
     let mut watchdog = Watchdog::of_manager();

@@ -251,7 +251,7 @@ fn values_of_the_watch_section_are_checked() {
     below("watch:\n  interval:\n", "5:3: `watch.interval` is empty, expected a single value");
     below(
         "watch:\n  intervall: 1s\n",
-        "5:3: unknown key `intervall` in `watch`, expected interval, timeout, suspect_interval, pulse, fresh_connect_interval, backoff_min, backoff_max, split_brain, quorum, lost_standbys, suspect_grace, witness_window, max_lag, healthy_checks, unhealthy_checks, damping, system_id, pin, authority, replication_addresses or state_file",
+        "5:3: unknown key `intervall` in `watch`, expected interval, timeout, suspect_interval, pulse, fresh_connect_interval, backoff_min, backoff_max, split_brain, quorum, lost_standbys, suspect_grace, witness_window, max_lag, lag_alarm, healthy_checks, unhealthy_checks, damping, system_id, pin, authority, replication_addresses or state_file",
     );
     below(
         "watch:\n  quorum: most\n",

@@ -8,6 +8,22 @@ use crate::cluster::until;
 
 const ALL: &str = "select string_agg(v, ' ' order by v) from t";
 
+/// Everything that `/v2/events` has kept.
+fn events(api: &str) -> Value {
+    let mut command = std::process::Command::new("curl");
+    command.args([
+        "-sN",
+        "--max-time",
+        "1",
+        "-H",
+        "Last-Event-ID: 0-0",
+        &format!("{api}/v2/events"),
+    ]);
+    let told = String::from_utf8(command.output().unwrap().stdout).unwrap();
+    let data = told.lines().filter_map(|line| line.strip_prefix("data: "));
+    data.map(|data| serde_json::from_str::<Value>(data).unwrap_or_default()).collect()
+}
+
 fn working(yard: &Yard, args: &[&str]) {
     until(
         "every member works",
@@ -19,6 +35,9 @@ fn working(yard: &Yard, args: &[&str]) {
 #[test]
 fn what_is_written_anywhere_is_everywhere_and_a_conflict_is_recorded() {
     let yard = Yard::up();
+    let more = "watch:\n  lag_alarm: { time: 4s }\n\
+                hooks:\n  - { name: pager, on: [conflict], exec: { command: [tee, -a, told] } }\n";
+    yard.folder.file("herdsman.yml", &(yard.read("herdsman.yml") + more));
     let (running, api) = yard.run();
     let url = ["--url", api.as_str()];
     working(&yard, &url);
@@ -42,6 +61,10 @@ fn what_is_written_anywhere_is_everywhere_and_a_conflict_is_recorded() {
     yard.sql("n1", "update t set v = 'early' where id = 2");
     yard.sql("n3", "update t set v = 'late' where id = 2");
     assert_eq!(yard.sql("n2", ALL), "n1 n2 n3");
+    let is = |event: &Value, name: &str| event["event"] == name && event["node"] == "n2";
+    let from_n1 = |event: &Value, name: &str| is(event, name) && event["source"] == "n1";
+    let lag = |told: &Value| told.as_array().unwrap().iter().any(|event| from_n1(event, "lag"));
+    until("a lag is told", || events(&api), lag);
     yard.prints(&[&["resume"][..], &url].concat());
     yard.all_tell(ALL, "late n2 n3");
     let found = until(
@@ -55,6 +78,13 @@ fn what_is_written_anywhere_is_everywhere_and_a_conflict_is_recorded() {
         assert_eq!(conflict[winner]["row"]["v"], "late", "{conflict}");
         assert_eq!(conflict["kind"], "update_update", "{conflict}");
     }
+    let told = |told: &Value| {
+        let told = told.as_array().unwrap();
+        told.iter().any(|event| is(event, "conflict") && event["conflicts"].as_u64() >= Some(1))
+            && told.iter().any(|event| from_n1(event, "lag_over"))
+    };
+    until("the conflict, and the end of the lag, are told", || events(&api), told);
+    until("a hook is told", || yard.read("told"), |told| told.contains(r#""event":"conflict""#));
     assert_eq!(yard.prints(&["conflicts", "--table", "public.other"]), "");
     yard.prints(&["conflicts", "--since", "1h", "--limit", "1"]);
 

@@ -26,6 +26,23 @@ pub(super) async fn reload(
     told
 }
 
+/// Logs in, and has it say something that changes nothing.
+///
+/// # Errors
+/// Why it cannot be told anything.
+pub(crate) async fn greet(info: &Conninfo, limit: std::time::Duration) -> Result<(), String> {
+    let tls = Tls::new(info).map_err(|error| error.to_string())?;
+    let connection = herdsman_node::connect(info, &tls, limit)
+        .await
+        .map_err(|error| format!("PgBouncer's console: {error}"))?;
+    let (client, driver) = connection.split(|_| {});
+    let driver = tokio::spawn(driver);
+    let endpoint = info.endpoint();
+    let told = tokio::time::timeout(limit, command(&client, &endpoint, "SHOW VERSION")).await;
+    driver.abort();
+    told.unwrap_or_else(|_| Err(format!("PgBouncer at {endpoint} did not answer within {limit:?}")))
+}
+
 async fn tell(
     client: &Client,
     endpoint: &str,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use herdsman_stream::sinks::webhook::Poster;
-use herdsman_watch::{Event, EventKind, Topology};
+use herdsman_watch::{Event, EventKind, Reports, Topology};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -36,16 +36,25 @@ pub(crate) enum How {
     Slack { poster: Poster, title: Option<String> },
 }
 
-/// Tells until told to stop; what is under way then may end. `base` is what is no news.
+/// What there is to be told of.
+#[derive(Debug)]
+pub(crate) struct Sources {
+    /// What is no news.
+    pub(crate) base: Option<Arc<Topology>>,
+    pub(crate) topology: watch::Receiver<Arc<Topology>>,
+    /// What other parts of the program have seen.
+    pub(crate) reports: Reports,
+}
+
+/// Tells until told to stop; what is under way then may end.
 pub(crate) async fn tell(
     teller: Teller,
-    base: Option<Arc<Topology>>,
-    topology: watch::Receiver<Arc<Topology>>,
+    sources: Sources,
     board: Arc<Board>,
     stop: CancellationToken,
 ) {
     let queue = Queue::new(teller.queue);
-    let gathering = gather(&teller, base, topology, &queue, &board);
+    let gathering = gather(&teller, sources, &queue, &board);
     let working = work(&teller, &queue, &board, &stop);
     tokio::select! {
         () = working => {}
@@ -64,13 +73,29 @@ pub(crate) async fn tell(
 /// Puts what happens into the queue.
 async fn gather(
     teller: &Teller,
-    base: Option<Arc<Topology>>,
-    mut topology: watch::Receiver<Arc<Topology>>,
+    sources: Sources,
     queue: &Queue<Message>,
     board: &Board,
 ) -> std::convert::Infallible {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let (run, mut number) = (since.as_millis(), 0_u64);
+    let mut put = |event: Event| {
+        if !teller.events.contains(&event.kind()) {
+            return;
+        }
+        number += 1;
+        let at = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
+        let id = format!("{run:x}-{}-{number}", teller.name);
+        if queue.put(Message::new(id, at, event)) {
+            board.dropped();
+            tracing::warn!(
+                hook = teller.name,
+                "too many events wait: the oldest is not told; see why this hook fails, or raise `queue`"
+            );
+        }
+        board.waiting(queue.len());
+    };
+    let Sources { base, mut topology, mut reports } = sources;
     let mut last = match base {
         Some(base) => base,
         None => {
@@ -81,23 +106,16 @@ async fn gather(
     };
     let mut now = Arc::clone(&topology.borrow_and_update());
     loop {
-        let events = Event::between(&last, &now);
-        for event in events.into_iter().filter(|event| teller.events.contains(&event.kind())) {
-            number += 1;
-            let at = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
-            let id = format!("{run:x}-{}-{number}", teller.name);
-            if queue.put(Message::new(id, at, event)) {
-                board.dropped();
-                tracing::warn!(
-                    hook = teller.name,
-                    "too many events wait: the oldest is not told; see why this hook fails, or raise `queue`"
-                );
-            }
-            board.waiting(queue.len());
-        }
+        Event::between(&last, &now).into_iter().for_each(&mut put);
         last = now;
-        if topology.changed().await.is_err() {
-            return std::future::pending().await;
+        loop {
+            tokio::select! {
+                changed = topology.changed() => match changed {
+                    Ok(()) => break,
+                    Err(_) => return std::future::pending().await,
+                },
+                event = reports.next() => put(event),
+            }
         }
         now = Arc::clone(&topology.borrow_and_update());
     }

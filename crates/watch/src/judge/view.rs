@@ -36,6 +36,8 @@ impl Look<'_> {
             server_version: last.map(|e| e.server_version),
             evidence_at: state.evidence.as_ref().map(|(at, _)| *at),
             error: state.error.clone().or_else(|| state.shut.clone()),
+            // Who cannot be asked is as late as it was.
+            lag_alarm: self.was_late(name),
             ..NodeView::default()
         };
         let Some(evidence) = state.live(self.now, self.judge.lease()) else {
@@ -48,6 +50,7 @@ impl Look<'_> {
             .filter(|&ours| self.judge.rules.filter_foreign && ours != evidence.system_id)
         {
             view.foreign = true;
+            view.lag_alarm = false;
             let theirs = evidence.system_id;
             view.reasons.push(format!(
                 "it belongs to another cluster (system identifier {theirs}, ours is {ours})"
@@ -64,6 +67,7 @@ impl Look<'_> {
             );
         }
         view.member = self.judge.config.mesh.contains(name);
+        view.lag_alarm = false;
         match view.role {
             _ if !self.judge.config.mesh.is_empty() => self.view_in_mesh(evidence, &mut view),
             Role::Primary => self.view_claimant(name, evidence, &mut view),
@@ -130,6 +134,8 @@ impl Look<'_> {
         view.lag = incumbent
             .filter(|i| evidence.timeline == i.timeline)
             .and_then(|_| self.judge.track.lag(evidence.lsn, self.now));
+        let (alarm, was) = (&self.judge.config.lag_alarm, self.was_late(name));
+        view.lag_alarm = view.lag.map_or(was, |lag| alarm.is_on(was, &lag));
 
         let mut obstacles = Vec::new();
         if state.streak < self.judge.config.healthy_checks {
@@ -173,6 +179,11 @@ impl Look<'_> {
         if stance == Some(&Stance::Detached) && view.reasons.is_empty() {
             view.reasons.push("it follows no node that says so too".to_owned());
         }
+    }
+
+    /// Whether its alarm was on before, and there is one still.
+    fn was_late(&self, name: &NodeName) -> bool {
+        self.judge.config.lag_alarm.is_set() && self.judge.late.contains(name)
     }
 
     /// Why a standby must not be read although it answers: it is on a branch that the primary has left.

@@ -15,7 +15,7 @@ use crate::config::HeartbeatSchedule;
 use crate::evidence::Sighting;
 use crate::judge::{Judge, Memory};
 use crate::prober::{News, Orders, Prober, Report};
-use crate::topology::{NodeView, Topology, Verdict, Why};
+use crate::topology::{Lag, NodeView, Topology, Verdict, Why};
 use crate::{Moment, authority, probe, state};
 
 /// News that changes nothing is gathered this long before the judge looks, so that a large herd costs little.
@@ -276,6 +276,7 @@ fn same_but_for_progress(a: &Topology, b: &Topology) -> bool {
             && a.readable == b.readable
             && a.fenced == b.fenced
             && a.foreign == b.foreign
+            && a.lag_alarm == b.lag_alarm
             && a.timeline == b.timeline
             && a.follows == b.follows
             && a.error == b.error
@@ -298,6 +299,16 @@ fn announce(before: &Topology, after: &Topology) {
         }
     }
     for (name, view) in &after.nodes {
+        let alarmed = before.nodes.get(name).is_some_and(|old| old.lag_alarm);
+        match (alarmed, view.lag_alarm, view.lag) {
+            (false, true, Some(Lag { bytes, seconds })) => {
+                tracing::warn!(
+                    "{name} is {bytes} bytes and {seconds:.1} s behind (watch.lag_alarm)"
+                );
+            }
+            (true, false, _) => tracing::info!("{name} is not far behind any more"),
+            _ => {}
+        }
         let seen = |v: &NodeView| (v.role, v.readable, v.fenced);
         if before.nodes.get(name).is_none_or(|old| seen(old) != seen(view)) {
             let readable = if view.readable { "readable" } else { "not readable" };

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use herdsman_hooks::Obstacle;
 use herdsman_mesh::install::{Plan, Survey};
 use herdsman_mesh::status::Status;
 use herdsman_node::{ConnectErrorKind, NodeName};
@@ -26,6 +27,8 @@ pub(super) struct Evidence {
     pub(super) logins: Vec<Login>,
     /// How the gateway's look-up of users went; none where there is none, or no node to ask.
     pub(super) auth_query: Option<(NodeName, Result<(), Refused>)>,
+    /// By the name of each hook that can be looked at, what keeps it from doing what it should.
+    pub(super) hooks: Vec<(String, Vec<Obstacle>)>,
     /// How many files a process may open that is started from here; none for any number.
     pub(super) open_files: Option<u64>,
 }

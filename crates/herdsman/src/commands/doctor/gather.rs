@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
+use herdsman_hooks::Obstacle;
 use herdsman_mesh::install::{self, Options};
 use herdsman_node::{Conninfo, NodeName};
 use tokio::task::JoinSet;
@@ -32,14 +34,15 @@ pub(super) async fn gather(config: &Config) -> Evidence {
         Box::pin(told(config)),
         Box::pin(mesh(config)),
     );
-    let (stream, logins, auth_query) = tokio::join!(
+    let (stream, logins, auth_query, hooks) = tokio::join!(
         Box::pin(stream::look(config, told.as_ref())),
         Box::pin(gateway::logins(config, &nodes)),
         Box::pin(gateway::auth_query(config, &nodes)),
+        Box::pin(hooks(config)),
     );
     let topology = told.map(|told| told.topology);
     let open_files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-    Evidence { nodes, topology, stream, mesh, logins, auth_query, open_files }
+    Evidence { nodes, topology, stream, mesh, logins, auth_query, hooks, open_files }
 }
 
 /// What a watcher that runs for a moment concludes.
@@ -78,6 +81,14 @@ async fn nodes(nodes: &BTreeMap<NodeName, Conninfo>) -> BTreeMap<NodeName, Seen>
             None => return seen,
         }
     }
+}
+
+async fn hooks(config: &Config) -> Vec<(String, Vec<Obstacle>)> {
+    let looks = config.hooks.0.iter().map(async |hook| {
+        let found = Box::pin(herdsman_hooks::look(hook, LIMIT)).await?;
+        Some((hook.name.clone(), found))
+    });
+    join_all(looks).await.into_iter().flatten().collect()
 }
 
 async fn mesh(config: &Config) -> Option<MeshSeen> {

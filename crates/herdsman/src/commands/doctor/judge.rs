@@ -2,6 +2,7 @@
 
 mod clock;
 mod gateway;
+mod hooks;
 mod limits;
 mod mesh;
 mod reach;
@@ -44,6 +45,7 @@ pub(super) fn findings(config: &Config, evidence: &Evidence) -> Vec<Finding> {
     found.extend(stream::findings(&config.stream, evidence));
     found.extend(mesh::findings(config, evidence));
     found.extend(gateway::findings(config, evidence));
+    found.extend(hooks::findings(evidence));
     found
 }
 

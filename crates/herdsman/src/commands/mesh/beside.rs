@@ -1,12 +1,18 @@
 //! The mesh of `herdsman run`: beside the watcher, the gateway and the stream.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use herdsman_api::Handle;
 use herdsman_mesh::MeshConfig;
 use herdsman_mesh::engine::Engine;
-use herdsman_mesh::status::LinkName;
+use herdsman_mesh::status::{LinkName, Status};
+use herdsman_watch::{LagAlarm, Watch};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
+use super::alarms::Alarms;
 use super::door::Door;
 use super::jobs::Jobs;
 use crate::config::Config;
@@ -36,21 +42,44 @@ pub(crate) struct Beside {
     /// What is under way outlasts a reload.
     jobs: Jobs,
     metrics: Metrics,
+    told_of: watch::Sender<ToldOf>,
+    telling: JoinHandle<()>,
 }
+
+/// What is told of as events.
+#[derive(Clone, Debug)]
+struct ToldOf {
+    /// Where the mesh stands, if there is one.
+    status: Option<watch::Receiver<Arc<Status>>>,
+    bound: LagAlarm,
+}
+
+/// How often the mesh is looked at for something to tell.
+const LOOK: Duration = Duration::from_secs(1);
 
 impl Beside {
     /// Starts it, where `mesh` lists nodes, and offers it at the API's door.
     ///
     /// # Errors
     /// The section cannot be used at all.
-    pub(crate) fn start(config: &Config, api: &Handle, metrics: Metrics) -> Result<Self, Failed> {
-        let mut beside = Self { engine: Shared::default(), jobs: Jobs::default(), metrics };
+    pub(crate) fn start(
+        config: &Config,
+        api: &Handle,
+        metrics: Metrics,
+        watch: Watch,
+    ) -> Result<Self, Failed> {
+        let bound = config.watch.lag_alarm;
+        let (told_of, receiver) = watch::channel(ToldOf { status: None, bound });
+        let (engine, jobs) = (Shared::default(), Jobs::default());
+        let telling = tokio::spawn(tell(receiver, watch));
+        let mut beside = Self { engine, jobs, metrics, told_of, telling };
         beside.begin(config, api).map_err(|problem| Exit::Config.with(problem))?;
         Ok(beside)
     }
 
     /// Goes on with another configuration: anew, where what concerns the mesh has changed.
     pub(crate) async fn reload(&mut self, old: &Config, new: &Config, api: &Handle) {
+        self.told_of.send_modify(|told_of| told_of.bound = new.watch.lag_alarm);
         if (&old.mesh, old.hosts_print) == (&new.mesh, new.hosts_print) {
             return;
         }
@@ -69,6 +98,7 @@ impl Beside {
 
     fn begin(&mut self, config: &Config, api: &Handle) -> Result<(), String> {
         if config.mesh.nodes.is_empty() {
+            self.told_of.send_modify(|told_of| told_of.status = None);
             return Ok(());
         }
         let setup = config.mesh.setup(&config.nodes);
@@ -76,6 +106,7 @@ impl Beside {
         announce(&config.mesh);
         let status = engine.status();
         self.metrics.offer_mesh(Some(status.clone()));
+        self.told_of.send_modify(|told_of| told_of.status = Some(status.clone()));
         self.engine = Shared(Arc::new(Mutex::new(Some(engine))));
         let door = Door::new(setup, self.engine.clone(), status, self.jobs.clone());
         api.offer_mesh(Some(Arc::new(door)));
@@ -87,6 +118,25 @@ impl Beside {
             engine.stop().await;
             tracing::info!("the mesh has stopped");
         }
+    }
+}
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        self.telling.abort();
+    }
+}
+
+/// Tells of conflicts and lag, for as long as it runs.
+async fn tell(told_of: watch::Receiver<ToldOf>, watch: Watch) {
+    let (mut alarms, begun) = (Alarms::default(), Instant::now());
+    loop {
+        let ToldOf { status, bound } = told_of.borrow().clone();
+        let status = status.map(|status| Arc::clone(&status.borrow())).unwrap_or_default();
+        for event in alarms.look(&status, &bound, begun.elapsed()) {
+            watch.report(event);
+        }
+        tokio::time::sleep(LOOK).await;
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use herdsman_api::{Handle, HookBoard};
-use herdsman_hooks::{Hooks, Setup, Statuses};
+use herdsman_hooks::{HookStatus, Hooks, LastRun, Setup, Statuses};
 use herdsman_watch::Watch;
 use serde_json::{Value, json};
 
@@ -19,6 +19,20 @@ struct Board(Statuses);
 impl HookBoard for Board {
     fn status(&self) -> Value {
         json!({ "hooks": self.0.read() })
+    }
+
+    fn overview(&self) -> Value {
+        let hooks = self.0.read().into_iter().map(|hook| {
+            let HookStatus { name, kind, state, runs, waiting, dropped, last } = hook;
+            // What was told may be the last words of a program.
+            let last = last
+                .map(|LastRun { at, outcome, told: _ }| json!({ "at": at, "outcome": outcome }));
+            json!({
+                "name": name, "kind": kind, "state": state, "runs": runs, "waiting": waiting,
+                "dropped": dropped, "last": last,
+            })
+        });
+        hooks.collect()
     }
 }
 

@@ -139,7 +139,13 @@ fn happened(sent: &Sent) -> Option<Happened> {
     }
     let event = text("event").replace('_', " ");
     let node = if event == "split brain" { text("claimants") } else { text("node") };
-    let mut words = text("reason");
+    let mut words = match event.as_str() {
+        "lag" | "lag over" => lag(&told, &text("source")),
+        "conflict" => {
+            format!("{} new, {} since it began", text("conflicts"), text("total"))
+        }
+        _ => text("reason"),
+    };
     if words.is_empty() {
         words = text("role");
     }
@@ -150,6 +156,14 @@ fn happened(sent: &Sent) -> Option<Happened> {
     // Hours, minutes and seconds of an RFC 3339 moment.
     let at = text("at").get(11..19).unwrap_or_default().to_owned();
     Some(Happened { at, event, node, text: words.trim_end_matches("; ").to_owned() })
+}
+
+/// How far behind whom.
+fn lag(told: &Value, source: &str) -> String {
+    let bytes = told["bytes"].as_u64().map(|bytes| format!("{bytes} bytes, "));
+    let seconds = told["seconds"].as_f64().map(|seconds| format!("{seconds:.1} s "));
+    let behind = if source.is_empty() { "the primary" } else { source };
+    format!("{}{}behind {behind}", bytes.unwrap_or_default(), seconds.unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -169,6 +183,19 @@ mod tests {
         let split = r#"{"at":"","event":"split_brain","claimants":["a","b"],"reason":"x"}"#;
         let told = happened(&sent(None, split)).unwrap();
         assert_eq!((told.event.as_str(), told.node.as_str()), ("split brain", "a, b"));
+        for (data, expected) in [
+            (
+                r#"{"event":"lag","node":"b","source":null,"bytes":70,"seconds":1.26}"#,
+                "70 bytes, 1.3 s behind the primary",
+            ),
+            (r#"{"event":"lag_over","node":"b","source":"a"}"#, "behind a"),
+            (
+                r#"{"event":"conflict","node":"b","conflicts":2,"total":7}"#,
+                "2 new, 7 since it began",
+            ),
+        ] {
+            assert_eq!(happened(&sent(None, data)).unwrap().text, expected);
+        }
         assert_eq!(happened(&sent(Some("gap"), "{}")).unwrap().text, "some events were missed");
         assert_eq!(happened(&sent(None, "nonsense")), None);
     }

@@ -58,7 +58,7 @@ fn hooks_that_cannot_work_are_refused_where_they_are_wrong() {
     );
     hook(
         "{name: a, on: [promoted], exec: {command: [x]}}",
-        "5:20: `hooks.1.on.1` is `promoted`, expected primary, no_primary, split_brain, node_up, node_down, role, readable, unreadable, fenced or unfenced",
+        "5:20: `hooks.1.on.1` is `promoted`, expected primary, no_primary, split_brain, node_up, node_down, role, readable, unreadable, fenced, unfenced, lag, lag_over or conflict",
     );
     hook(
         "{name: a, on: [primary], hosts: {file: x, writer: y}}",

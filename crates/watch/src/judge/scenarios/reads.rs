@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::super::world::{Power, name};
 use super::Herd;
-use crate::config::MaxLag;
+use crate::config::{LagAlarm, MaxLag};
 
 #[test]
 fn a_standby_past_the_fork_is_not_read() {
@@ -63,6 +63,28 @@ fn a_standby_too_far_behind_is_not_read() {
     let mut herd = Herd::healthy_with(2, |config| config.max_lag = limit);
     herd.pass(60).with_reads("n2").world.get_mut("n2").lagging = true;
     herd.write("n1", 0x10).pass(3).with_reads("n2").pass(1).with_reads("");
+}
+
+#[test]
+fn a_standby_far_behind_is_told_of_until_it_has_caught_up_by_half() {
+    let alarm = LagAlarm { bytes: Some(0x1000), time: None };
+    let mut herd = Herd::healthy_with(2, |config| config.lag_alarm = alarm);
+    let late = |herd: &mut Herd| herd.look().view("n2").lag_alarm;
+    herd.world.get_mut("n2").lagging = true;
+    herd.write("n1", 0x1000);
+    assert!(!late(&mut herd));
+    herd.write("n1", 1);
+    assert!(late(&mut herd) && herd.view("n2").readable, "it is told of, and read all the same");
+    herd.kill("n2");
+    assert!(late(&mut herd), "who does not answer has not caught up");
+    herd.start("n2").world.get_mut("n2").lagging = false;
+    assert!(!late(&mut herd));
+
+    herd.world.get_mut("n2").lagging = true;
+    herd.write("n1", 0x2000);
+    assert!(late(&mut herd));
+    herd.kill("n1").promote("n2");
+    assert!(!late(&mut herd), "a primary is behind nobody");
 }
 
 #[test]

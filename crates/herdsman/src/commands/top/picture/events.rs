@@ -16,9 +16,9 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State, paint: Pain
     }
     let lines = events.iter().map(|happened| {
         let style = match happened.event.as_str() {
-            "primary" | "node up" | "readable" | "unfenced" => paint.good(),
+            "primary" | "node up" | "readable" | "unfenced" | "lag over" => paint.good(),
             "no primary" | "split brain" | "node down" | "fenced" => paint.bad(),
-            "unreadable" | "gap" => paint.warn(),
+            "unreadable" | "gap" | "lag" | "conflict" => paint.warn(),
             _ => paint.plain(),
         };
         let cells = [&happened.at, &happened.event, &happened.node, &happened.text];

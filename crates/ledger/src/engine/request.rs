@@ -92,6 +92,9 @@ impl Ledger {
                 Err(SqlError::Conflict(_)) => {}
                 Err(error) => return Err(error.into()),
             }
+            if Instant::now() >= deadline {
+                return Err(RequestError::Conflict { attempts: number });
+            }
             let breath = fastrand::u64(0..=BREATH_MS.saturating_mul(u64::from(number)));
             tokio::time::sleep(Duration::from_millis(breath)).await;
         }

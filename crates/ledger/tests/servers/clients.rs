@@ -178,7 +178,6 @@ async fn a_transaction_as_large_as_an_entry_may_be_fits_every_make_and_a_larger_
         columns: vec![
             column("id", Kind::Int64, false),
             column("raw", Kind::Bytes { max: None }, true),
-            column("words", Kind::Text { max: None }, true),
         ],
         key: vec![0],
         uniques: Vec::new(),
@@ -190,9 +189,12 @@ async fn a_transaction_as_large_as_an_entry_may_be_fits_every_make_and_a_larger_
         _ => format!("CAST(replace(hex(zeroblob({count})), '00', 'a') AS blob)"),
     };
     for (id, node) in NODES.into_iter().enumerate() {
-        let whole = bytes(node, "00", HALF * 2);
-        on_all(&ledger, node, &format!("INSERT INTO large (id, raw) VALUES ({id}, {whole})")).await;
-        on_all(&ledger, node, &format!("DELETE FROM large WHERE id = {id}")).await;
+        if node == "maria" {
+            // In one value, where digits could be more than a packet.
+            let whole = bytes(node, "00", HALF * 2);
+            let insert = format!("INSERT INTO large (id, raw) VALUES (8, {whole})");
+            on_all(&ledger, node, &insert).await;
+        }
         let half = bytes(node, "00", HALF);
         on_all(&ledger, node, &format!("INSERT INTO large (id, raw) VALUES ({id}, {half})")).await;
         // The row before and the row after are in the entry.

@@ -5,14 +5,15 @@
 
 mod follow;
 pub mod request;
+mod upkeep;
 mod verify;
 mod waiting;
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use thiserror::Error;
 use tokio::{
-    sync::watch,
+    sync::{Notify, watch},
     task::{AbortHandle, JoinSet},
 };
 
@@ -47,6 +48,8 @@ pub struct NodeStatus {
     pub condition: Condition,
     /// Whether it waits at its place for [`Ledger::verify`].
     held: bool,
+    /// Whether it is fenced for want of an operator's word to skip an entry.
+    waits_for_skip: bool,
 }
 
 /// How many nodes have a transaction in their data before its client is told that it committed.
@@ -124,6 +127,36 @@ pub enum RequestError {
     /// The node is not there, or not fit to be asked.
     #[error("node {0:?} cannot be asked: {1}")]
     Node(String, String),
+    /// A backup cannot be written or read.
+    #[error("backup {}: {reason}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl RequestError {
+    /// What a client that knows SQLSTATEs is told.
+    ///
+    /// - 40001: nothing was changed, and it may be run again.
+    /// - 57014: it was called off. 08007: it is not known. 58030: the log did not take it.
+    /// - 57P03: the node is not there, or not fit.
+    /// - 54000: its changes are more than an entry of the log takes.
+    #[must_use]
+    pub fn sqlstate(&self) -> &str {
+        match self {
+            Self::Sql(error) => error.sqlstate(),
+            Self::Conflict { .. } => "40001",
+            Self::Cancelled => "57014",
+            Self::Refused(state) => state,
+            Self::NotTaken(_) => "58030",
+            Self::Unknown(_) => "08007",
+            Self::Node(..) => "57P03",
+            Self::File { .. } => "58030",
+        }
+    }
 }
 
 /// A running ledger. Clones are the same one; when the last is dropped, its tasks end. Nodes are left as they are.
@@ -143,11 +176,15 @@ struct Shared {
     /// Nodes go no further than this while it is set.
     hold: watch::Sender<Option<Offset>>,
     verifying: tokio::sync::Mutex<()>,
+    /// One thing at a time: what is trimmed may be what a node that joins needs.
+    upkeep: tokio::sync::Mutex<()>,
 }
 
 struct Member {
     node: Box<dyn Node>,
     status: watch::Sender<NodeStatus>,
+    /// It was fenced, and may follow again.
+    again: Notify,
 }
 
 struct Tasks(Vec<AbortHandle>);
@@ -171,10 +208,17 @@ impl Ledger {
     ) -> Result<Self, OpenError> {
         let fresh = LogId(fastrand::u128(..).to_be_bytes());
         let (genesis, genesis_entry) = crate::log::open(&*log, fresh).await?;
-        let status =
-            || NodeStatus { applied: Offset::GENESIS, condition: Condition::Starting, held: false };
-        let members =
-            nodes.into_iter().map(|node| Member { node, status: watch::Sender::new(status()) });
+        let status = || NodeStatus {
+            applied: Offset::GENESIS,
+            condition: Condition::Starting,
+            held: false,
+            waits_for_skip: false,
+        };
+        let members = nodes.into_iter().map(|node| Member {
+            node,
+            status: watch::Sender::new(status()),
+            again: Notify::new(),
+        });
         let shared = Arc::new(Shared {
             log,
             genesis,
@@ -184,6 +228,7 @@ impl Ledger {
             settings,
             hold: watch::Sender::new(None),
             verifying: tokio::sync::Mutex::default(),
+            upkeep: tokio::sync::Mutex::default(),
         });
         let mut tasks = JoinSet::new();
         let handles = (0..shared.members.len())

@@ -110,7 +110,13 @@ pub(crate) fn sha256_half(bytes: &[u8]) -> [u8; 16] {
 }
 
 pub(crate) fn hex_of(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let digit = |half: u8| char::from_digit(u32::from(half), 16).unwrap_or_default();
+    let mut digits = String::with_capacity(bytes.len().saturating_mul(2));
+    for byte in bytes {
+        digits.push(digit(byte >> 4));
+        digits.push(digit(byte & 0x0f));
+    }
+    digits
 }
 
 pub(crate) fn unhex(text: &str) -> Option<Vec<u8>> {

@@ -11,6 +11,7 @@
 //!   wrong.
 //! - [`log`]: the log itself: Kafka, a file, or memory.
 //! - [`node`]: PostgreSQL, MariaDB and SQLite.
+//! - [`snapshot`]: all that a node holds at one place in the log, for other nodes and for files.
 //! - [`engine`]: what ties them together.
 
 pub mod certify;
@@ -23,6 +24,7 @@ pub mod node;
 pub mod replica;
 #[cfg(test)]
 mod simulation;
+pub mod snapshot;
 pub mod table;
 mod value;
 mod worker;

@@ -122,11 +122,15 @@ pub enum OpenError {
 }
 
 /// The genesis of a log and its bytes. A log that is empty gets one; of several programs that do so at once, the first
-/// one's counts.
+/// one's counts. In a log that was trimmed it is found where the trimming repeated it.
 ///
 /// # Errors
 /// See [`OpenError`].
 pub async fn open(log: &dyn Log, id: LogId) -> Result<(Genesis, Vec<u8>), OpenError> {
+    let start = log.start().await?;
+    if start > Offset::GENESIS {
+        return repeated(log, start).await;
+    }
     if log.end().await? == Offset::GENESIS {
         let genesis = Genesis::new(id);
         if let Ok(body) = Entry::Genesis(genesis).encode(id) {
@@ -137,6 +141,22 @@ pub async fn open(log: &dyn Log, id: LogId) -> Result<(Genesis, Vec<u8>), OpenEr
     let first =
         reader.next().await?.into_iter().next().map(|record| record.body).unwrap_or_default();
     Entry::decode_genesis(&first).map(|genesis| (genesis, first)).map_err(OpenError::NotALedger)
+}
+
+/// The genesis of a log that no longer has its first record.
+async fn repeated(log: &dyn Log, start: Offset) -> Result<(Genesis, Vec<u8>), OpenError> {
+    let end = log.end().await?;
+    let mut next = start;
+    let mut reader = log.read(start).await?;
+    while next < end {
+        for record in reader.next().await? {
+            next = record.at.next();
+            if let Ok(genesis) = Entry::decode_genesis(&record.body) {
+                return Ok((genesis, record.body));
+            }
+        }
+    }
+    Err(OpenError::NotALedger(NotAnEntry::Foreign))
 }
 
 /// Whether records follow each other.

@@ -14,16 +14,19 @@ mod driver;
 pub mod mariadb;
 pub mod postgres;
 pub mod sqlite;
+mod statement;
 
 use std::{collections::BTreeMap, fmt};
 
 use async_trait::async_trait;
 use thiserror::Error;
+use tokio::sync::mpsc;
 
 use crate::{
     ChainHash, Offset,
     entry::Genesis,
     replica::{Durable, Step},
+    snapshot::Part,
     table::Catalogue,
     writes::RowChange,
 };
@@ -90,6 +93,18 @@ pub enum SqlError {
     Node(#[from] NodeError),
 }
 
+impl SqlError {
+    /// What a client that knows SQLSTATEs is told: 40001 where it may try again, 57P03 where the node is to blame.
+    #[must_use]
+    pub fn sqlstate(&self) -> &str {
+        match self {
+            Self::Refused { state, .. } => state,
+            Self::Conflict(_) => "40001",
+            Self::Node(_) => "57P03",
+        }
+    }
+}
+
 /// A statement's result, in the engine's text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Answer {
@@ -108,6 +123,8 @@ pub struct Captured {
     pub catalogue: Catalogue,
     /// Its changes, one per row.
     pub rows: Vec<RowChange>,
+    /// The ledger's tables that its statements named, whether they read or changed them.
+    pub named: Vec<String>,
 }
 
 /// How many rows a table has and the sum of their hashes, which does not depend on their order or on the engine.
@@ -153,18 +170,39 @@ pub trait Node: Send + Sync + 'static {
     /// Begins a client's transaction, on a snapshot of the data.
     async fn begin(&self) -> Result<Box<dyn Transaction>, SqlError>;
 
+    /// Gives everything that it holds, in one snapshot, while it goes on following the log. Changes of tables wait until
+    /// it is done.
+    async fn give(&self, to: mpsc::Sender<Part>) -> Result<(), NodeError>;
+
+    /// Lets go of what it holds, and becomes what the parts say; the place it is then at. It is fenced until it has taken
+    /// the last of them.
+    async fn take(
+        &self,
+        genesis: &Genesis,
+        hash: ChainHash,
+        parts: mpsc::Receiver<Part>,
+    ) -> Result<Offset, NodeError>;
+
     /// What it holds, in one snapshot.
     async fn checksums(&self) -> Result<Checksums, NodeError>;
 }
 
 /// A client's transaction that runs on one node. It is always rolled back: when its changes have been captured, or when
 /// it is dropped.
+///
+/// It never holds the log up: when the node cannot apply an entry because of what the transaction holds, the transaction
+/// is ended. Whatever is asked of it then fails with [`SqlError::Conflict`], SQLSTATE 40001.
 #[async_trait]
 pub trait Transaction: Send {
     /// The last entry whose effects it sees.
     fn base(&self) -> Offset;
 
     /// Runs one statement, in the engine's dialect. After an error nothing more can be run.
+    ///
+    /// A statement reads whatever it likes, and changes rows of the ledger's tables, of one table each and by its bare
+    /// name. Anything else is refused with SQLSTATE 0A000: other tables would be changed on this node alone, or not at
+    /// all. So is what could switch the capturing of changes off, such as MariaDB's variables or PostgreSQL's
+    /// `set_config`, and, on MariaDB, a call of a stored function, which could do either unseen.
     async fn run(&mut self, sql: &str) -> Result<Answer, SqlError>;
 
     /// What the statements have changed.

@@ -52,7 +52,7 @@ impl From<Fence> for Stop {
     }
 }
 
-/// Follows until the task is ended or the node fenced.
+/// Follows until the task is ended. A node that is fenced waits until an operator has brought it back.
 pub(super) async fn forever(shared: Arc<Shared>, at: usize) {
     let Some(member) = shared.members.get(at) else { return };
     let mut pause = AGAIN.0;
@@ -77,14 +77,16 @@ pub(super) async fn forever(shared: Arc<Shared>, at: usize) {
                     tracing::warn!(node = member.node.name(), %error, "it could not write down that it is fenced");
                 }
                 member.set(Condition::Fenced(why));
-                return;
+                member.again.notified().await;
+                member.set(Condition::Starting);
+                pause = AGAIN.0;
             }
         }
     }
 }
 
 impl Member {
-    fn set(&self, condition: Condition) {
+    pub(super) fn set(&self, condition: Condition) {
         self.status.send_modify(|status| status.condition = condition);
     }
 }
@@ -169,10 +171,14 @@ async fn take(
                     apply(shared, member, &mut steps).await?;
                     let Fence::Unreadable { at, .. } = fence else { return Err(fence.into()) };
                     tracing::error!(node = member.node.name(), %fence, "waiting for an operator's word to skip it");
-                    member.set(Condition::Fenced(format!(
-                        "{fence}; `skip {at}` passes it over on every node"
-                    )));
-                    await_skip(shared, at).await?;
+                    let why = format!("{fence}; `skip {at}` passes it over on every node");
+                    member.status.send_modify(|status| {
+                        status.condition = Condition::Fenced(why);
+                        status.waits_for_skip = true;
+                    });
+                    let skipped = await_skip(shared, at).await;
+                    member.status.send_modify(|status| status.waits_for_skip = false);
+                    skipped?;
                     replica.excuse(at);
                     member.set(Condition::Following);
                 }

@@ -34,13 +34,43 @@ impl Ledger {
     /// them: SERIALIZABLE. Without them it is snapshot isolation.
     ///
     /// # Errors
-    /// See [`RequestError`]; but for [`RequestError::Unknown`] nothing was changed.
+    /// See [`RequestError`]; but for [`RequestError::Unknown`] nothing was changed. Changes that take more than
+    /// [`ENTRY_BYTES_MOST`](crate::entry::ENTRY_BYTES_MOST) (8 MiB: the rows before and after) are refused with SQLSTATE
+    /// 54000 before they reach the log.
     pub async fn execute(
         &self,
         node: &str,
         request: RequestId,
         statements: &[&str],
         scanned: &[&str],
+    ) -> Result<Committed, RequestError> {
+        self.run_until_it_commits(node, request, statements, Reads::Tables(scanned)).await
+    }
+
+    /// As [`Ledger::execute`], SERIALIZABLE: no other transaction may have changed, since this one's snapshot, any table of
+    /// the ledger that its statements name. One that changes nothing itself has read the data as they were at one place
+    /// in the log, and is serializable there.
+    ///
+    /// A view or function hides which tables it reads; a transaction that uses one names them itself, in
+    /// [`Ledger::execute`]'s `scanned`.
+    ///
+    /// # Errors
+    /// As of [`Ledger::execute`].
+    pub async fn execute_serializable(
+        &self,
+        node: &str,
+        request: RequestId,
+        statements: &[&str],
+    ) -> Result<Committed, RequestError> {
+        self.run_until_it_commits(node, request, statements, Reads::Named).await
+    }
+
+    async fn run_until_it_commits(
+        &self,
+        node: &str,
+        request: RequestId,
+        statements: &[&str],
+        reads: Reads<'_>,
     ) -> Result<Committed, RequestError> {
         let deadline = Instant::now() + self.shared.settings.deadline;
         let mut seat = self.shared.waiting.sit(request);
@@ -52,7 +82,7 @@ impl Ledger {
                     if captured.rows.is_empty() {
                         return Ok(Committed { at: None, answers, acknowledged: true });
                     }
-                    let entry = entry_of(Attempt { request, number }, captured, scanned)?;
+                    let entry = entry_of(Attempt { request, number }, captured, reads)?;
                     let word = self.settle(&mut seat, &entry, request, number, deadline).await?;
                     if let Some(at) = committed(word)? {
                         let acknowledged = self.acknowledged(node, at, deadline).await;
@@ -61,6 +91,9 @@ impl Ledger {
                 }
                 Err(SqlError::Conflict(_)) => {}
                 Err(error) => return Err(error.into()),
+            }
+            if Instant::now() >= deadline {
+                return Err(RequestError::Conflict { attempts: number });
             }
             let breath = fastrand::u64(0..=BREATH_MS.saturating_mul(u64::from(number)));
             tokio::time::sleep(Duration::from_millis(breath)).await;
@@ -87,13 +120,36 @@ impl Ledger {
         transaction: Box<dyn Transaction>,
         scanned: &[&str],
     ) -> Result<Committed, RequestError> {
+        self.commit_reading(node, request, transaction, Reads::Tables(scanned)).await
+    }
+
+    /// As [`Ledger::commit`], SERIALIZABLE as of [`Ledger::execute_serializable`].
+    ///
+    /// # Errors
+    /// As of [`Ledger::commit`].
+    pub async fn commit_serializable(
+        &self,
+        node: &str,
+        request: RequestId,
+        transaction: Box<dyn Transaction>,
+    ) -> Result<Committed, RequestError> {
+        self.commit_reading(node, request, transaction, Reads::Named).await
+    }
+
+    async fn commit_reading(
+        &self,
+        node: &str,
+        request: RequestId,
+        transaction: Box<dyn Transaction>,
+        reads: Reads<'_>,
+    ) -> Result<Committed, RequestError> {
         let deadline = Instant::now() + self.shared.settings.deadline;
         let captured = transaction.capture().await?;
         if captured.rows.is_empty() {
             return Ok(Committed { at: None, answers: Vec::new(), acknowledged: true });
         }
         let mut seat = self.shared.waiting.sit(request);
-        let entry = entry_of(Attempt { request, number: 1 }, captured, scanned)?;
+        let entry = entry_of(Attempt { request, number: 1 }, captured, reads)?;
         let word = self.settle(&mut seat, &entry, request, 1, deadline).await?;
         let Some(at) = committed(word)? else { return Err(RequestError::Conflict { attempts: 1 }) };
         let acknowledged = self.acknowledged(node, at, deadline).await;
@@ -163,7 +219,7 @@ impl Ledger {
     }
 
     /// A node that may be asked.
-    fn healthy(&self, name: &str) -> Result<&Member, RequestError> {
+    pub(super) fn healthy(&self, name: &str) -> Result<&Member, RequestError> {
         let member = self.shared.member(name)?;
         let status = member.status.borrow();
         match &status.condition {
@@ -175,7 +231,7 @@ impl Ledger {
         }
     }
 
-    fn encode(&self, entry: &Entry) -> Result<Vec<u8>, RequestError> {
+    pub(super) fn encode(&self, entry: &Entry) -> Result<Vec<u8>, RequestError> {
         let too_large = |error: TooLarge| refused("54000", error.to_string());
         entry.encode(self.shared.genesis.log).map_err(too_large)
     }
@@ -250,9 +306,21 @@ async fn run(member: &Member, statements: &[&str]) -> Result<(Vec<Answer>, Captu
     Ok((answers, transaction.capture().await?))
 }
 
-fn entry_of(attempt: Attempt, captured: Captured, scanned: &[&str]) -> Result<Entry, RequestError> {
-    let scanned: Vec<String> = scanned.iter().map(|it| (*it).to_owned()).collect();
-    let Captured { base, catalogue, rows } = captured;
+/// What a transaction has read that others may not have changed.
+#[derive(Clone, Copy)]
+enum Reads<'r> {
+    /// These tables.
+    Tables(&'r [&'r str]),
+    /// Every table that its statements named.
+    Named,
+}
+
+fn entry_of(attempt: Attempt, captured: Captured, reads: Reads<'_>) -> Result<Entry, RequestError> {
+    let Captured { base, catalogue, rows, named } = captured;
+    let scanned: Vec<String> = match reads {
+        Reads::Tables(tables) => tables.iter().map(|it| (*it).to_owned()).collect(),
+        Reads::Named => named,
+    };
     let claims =
         claims(&rows, &scanned, &catalogue).map_err(|unfit| refused("42P01", unfit.to_string()))?;
     Ok(Entry::Write { attempt, base, claims, rows })

@@ -2,9 +2,10 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::{Condition, Ledger, RequestError};
+use super::{Condition, Ledger, RequestError, request::random_request};
 use crate::{
     Offset,
+    entry::{Attempt, Entry},
     node::{Checksum, NodeError},
 };
 
@@ -30,7 +31,8 @@ impl Verified {
 }
 
 impl Ledger {
-    /// Holds all nodes at one place, looks at what they hold there, and lets them go on.
+    /// Holds all nodes at one place, looks at what they hold there, and lets them go on. It leaves one barrier in the
+    /// log, [`Entry::Barrier`], and nothing else.
     ///
     /// # Errors
     /// A node that follows the log does not come to the place in time.
@@ -50,8 +52,8 @@ impl Ledger {
         // Nobody begins another entry; then whoever is furthest says where to meet. One entry more makes all of them see
         // that they are held.
         self.shared.hold.send_replace(Some(Offset::GENESIS));
-        let marker = crate::entry::Entry::Trim { below: Offset::GENESIS };
-        let body = marker.encode(self.shared.genesis.log).unwrap_or_default();
+        let attempt = Attempt { request: random_request(), number: 1 };
+        let body = self.encode(&Entry::Barrier { attempt })?;
         let at = self.shared.log.append(body).await;
         at.map_err(|error| RequestError::NotTaken(error.to_string()))?;
         let mut absent = BTreeMap::new();

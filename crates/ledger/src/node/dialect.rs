@@ -1,5 +1,7 @@
 //! What differs between engines.
 
+use std::{collections::BTreeMap, time::Duration};
+
 use async_trait::async_trait;
 
 use super::{Answer, Engine, NodeError, SqlError};
@@ -80,15 +82,55 @@ pub(super) trait Session: Send + Sync + 'static {
 pub(super) trait Dialect: Send + Sync + 'static {
     type Session: Session;
 
+    /// What a connection is told by from outside, to be ended.
+    type Handle: Clone + PartialEq + Send + Sync + 'static;
+
     fn engine(&self) -> Engine;
 
     async fn connect(&self, purpose: Purpose) -> Result<Self::Session, Failure>;
+
+    fn handle(&self, session: &Self::Session) -> Self::Handle;
+
+    /// How long an entry may take before it is asked who holds it up.
+    fn patience(&self) -> Duration;
+
+    /// Which of the clients' connections (`open`) the one that applies waits for.
+    async fn blockers(
+        &self,
+        helper: &mut Self::Session,
+        applier: &Self::Handle,
+        open: &[Self::Handle],
+    ) -> Result<Vec<Self::Handle>, Failure>;
+
+    /// Ends a client's connection, in the middle of whatever it does; what it holds is released.
+    async fn end(&self, helper: &mut Self::Session, client: &Self::Handle) -> Result<(), Failure>;
+
+    /// What has been written in the session up to now, as far as the engine tells: rows by table, the ledger's own
+    /// tables by their names and others' by something that is no name of ours. `None` where it does not tell.
+    async fn written(
+        &self,
+        _session: &mut Self::Session,
+    ) -> Result<Option<BTreeMap<String, i64>>, Failure> {
+        Ok(None)
+    }
+
+    /// Whether what a statement calls could write unseen.
+    async fn check_calls(
+        &self,
+        _session: &mut Self::Session,
+        _calls: &[String],
+    ) -> Result<(), Failure> {
+        Ok(())
+    }
 
     /// Begins a transaction that applies.
     fn begin_apply(&self) -> &'static str;
 
     /// Begins a transaction that sees one snapshot; statements, in order.
     fn begin_snapshot(&self) -> &'static [&'static str];
+
+    /// Begins a transaction that only reads, one snapshot, and holds nobody up; statements, in order.
+    fn begin_read(&self) -> &'static [&'static str];
 
     /// Whether DDL can be rolled back. Where it cannot, it is repeatable.
     fn transactional_ddl(&self) -> bool;
@@ -127,6 +169,9 @@ pub(super) trait Dialect: Send + Sync + 'static {
         Vec::new()
     }
 }
+
+/// What an engine gives for bytes that it cannot give; no digits.
+pub(super) const TOO_LONG: &str = "too long";
 
 /// The name of a table's capture table.
 pub(super) fn capture_table(table: &str) -> String {
@@ -193,23 +238,4 @@ impl Op {
             Self::Delete => "DELETE",
         }
     }
-}
-
-/// Whether a client's statement is one that reads or changes rows; anything else could end the transaction that is to be
-/// rolled back, or change what the log knows nothing of.
-pub(super) fn check_statement(sql: &str) -> Result<(), Failure> {
-    const ALLOWED: [&str; 7] = ["SELECT", "INSERT", "UPDATE", "DELETE", "WITH", "VALUES", "TABLE"];
-    let word: String = sql
-        .trim_start()
-        .chars()
-        .take_while(char::is_ascii_alphabetic)
-        .collect::<String>()
-        .to_ascii_uppercase();
-    if ALLOWED.contains(&word.as_str()) {
-        return Ok(());
-    }
-    Err(Failure::refused(
-        "0A000",
-        "only SELECT, INSERT, UPDATE, DELETE, WITH, VALUES and TABLE can be run in a ledger's transaction",
-    ))
 }

@@ -3,21 +3,28 @@
 mod apply;
 mod capture;
 mod checksum;
+mod clients;
 mod notes;
+mod transfer;
 
-use std::sync::Arc;
+use std::{
+    convert::Infallible,
+    sync::{Arc, PoisonError},
+};
 
 use async_trait::async_trait;
-use tokio::sync::Mutex;
+use clients::Clients;
+use tokio::sync::{Mutex, mpsc};
 
 use super::{
     Checksums, Engine, Node, NodeError, SqlError, Transaction,
     dialect::{Dialect, Failure, Purpose, Session as _},
 };
 use crate::{
-    ChainHash,
+    ChainHash, Offset,
     entry::Genesis,
     replica::{Durable, Step},
+    snapshot::Part,
 };
 
 /// How many connections wait for the next client.
@@ -33,20 +40,32 @@ struct Shared<D: Dialect> {
     dialect: D,
     /// The one connection that applies; gone after trouble.
     applier: Mutex<Option<D::Session>>,
+    /// What that connection is told by.
+    applier_is: std::sync::Mutex<Option<D::Handle>>,
     idle: std::sync::Mutex<Vec<D::Session>>,
+    /// Clients' transactions that are open.
+    clients: Clients<D::Handle>,
+    /// The connection that asks who holds the one that applies up.
+    helper: Mutex<Option<D::Session>>,
 }
 
 impl<D: Dialect> SqlNode<D> {
     pub(super) fn new(name: &str, dialect: D) -> Self {
-        let shared =
-            Shared { dialect, applier: Mutex::default(), idle: std::sync::Mutex::default() };
+        let shared = Shared {
+            dialect,
+            applier: Mutex::default(),
+            applier_is: std::sync::Mutex::default(),
+            idle: std::sync::Mutex::default(),
+            clients: Clients::default(),
+            helper: Mutex::default(),
+        };
         Self { name: name.to_owned(), shared: Arc::new(shared) }
     }
 }
 
 impl<D: Dialect> Shared<D> {
     /// Does something on the connection that applies. After any failure the connection is let go, and with it whatever
-    /// it had begun.
+    /// it had begun. Clients' transactions that it has to wait for are ended.
     async fn applying<T>(
         &self,
         job: impl AsyncFnOnce(&D, &mut D::Session) -> Result<T, NodeError>,
@@ -56,9 +75,53 @@ impl<D: Dialect> Shared<D> {
             Some(session) => session,
             None => self.dialect.connect(Purpose::Apply).await.map_err(Failure::while_applying)?,
         };
-        let done = job(&self.dialect, &mut session).await?;
+        *self.applier_is.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some(self.dialect.handle(&session));
+        let done = tokio::select! {
+            done = job(&self.dialect, &mut session) => done?,
+            never = self.keep_the_way_free() => match never {},
+        };
         *slot = Some(session);
         Ok(done)
+    }
+
+    /// Ends clients' transactions that the connection which applies waits for, again and again.
+    async fn keep_the_way_free(&self) -> Infallible {
+        loop {
+            tokio::time::sleep(self.dialect.patience()).await;
+            if let Err(failure) = self.make_way().await {
+                tracing::debug!(?failure, "cannot see who holds an entry up");
+            }
+        }
+    }
+
+    async fn make_way(&self) -> Result<(), Failure> {
+        let applier = self.applier_is.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(applier) = applier else { return Ok(()) };
+        self.end_clients(Some(applier)).await
+    }
+
+    /// Ends the clients' transactions that this connection waits for; without one, every one that is open.
+    async fn end_clients(&self, held_up: Option<D::Handle>) -> Result<(), Failure> {
+        let open = self.clients.open();
+        if open.is_empty() {
+            return Ok(());
+        }
+        let mut slot = self.helper.lock().await;
+        let mut helper = match slot.take() {
+            Some(helper) => helper,
+            None => self.dialect.connect(Purpose::Apply).await?,
+        };
+        let whom = match held_up {
+            Some(applier) => self.dialect.blockers(&mut helper, &applier, &open).await?,
+            None => open,
+        };
+        for client in self.clients.beat(&whom) {
+            tracing::info!("a client's transaction is ended: the log does not wait for it");
+            self.dialect.end(&mut helper, &client).await?;
+        }
+        *slot = Some(helper);
+        Ok(())
     }
 
     async fn checksums(&self) -> Result<Checksums, NodeError> {
@@ -70,6 +133,16 @@ impl<D: Dialect> Shared<D> {
             self.give_back(session);
         }
         found
+    }
+
+    async fn give(&self, to: &mpsc::Sender<Part>) -> Result<(), NodeError> {
+        let mut session = self.capturing().await.map_err(Failure::while_applying)?;
+        let given = transfer::give(&self.dialect, &mut session, to).await;
+        let ended = session.command("ROLLBACK").await;
+        if given.is_ok() && ended.is_ok() {
+            self.give_back(session);
+        }
+        given
     }
 
     async fn capturing(&self) -> Result<D::Session, Failure> {
@@ -87,7 +160,7 @@ impl<D: Dialect> Shared<D> {
     }
 
     fn idle(&self) -> std::sync::MutexGuard<'_, Vec<D::Session>> {
-        self.idle.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -135,6 +208,27 @@ impl<D: Dialect> Node for SqlNode<D> {
             }
             begun => begun,
         }
+    }
+
+    async fn give(&self, to: mpsc::Sender<Part>) -> Result<(), NodeError> {
+        // A connection that waited too long would have to begin again what is given already.
+        self.shared.idle().clear();
+        self.shared.give(&to).await
+    }
+
+    async fn take(
+        &self,
+        genesis: &Genesis,
+        hash: ChainHash,
+        mut parts: mpsc::Receiver<Part>,
+    ) -> Result<Offset, NodeError> {
+        let job = async |dialect: &D, session: &mut D::Session| {
+            let durable = transfer::begin(dialect, session, genesis, hash, &mut parts).await?;
+            // Whoever begins from now on sees that the node is fenced.
+            self.shared.end_clients(None).await.map_err(Failure::while_applying)?;
+            transfer::fill(dialect, session, &durable, &mut parts).await
+        };
+        self.shared.applying(job).await
     }
 
     async fn checksums(&self) -> Result<Checksums, NodeError> {

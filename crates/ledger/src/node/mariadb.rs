@@ -11,7 +11,7 @@ use sqlx::{
 
 use super::{
     Answer, Engine, Node,
-    dialect::{Dialect, Failure, Op, Purpose, Session, capture_insert, turned_away},
+    dialect::{Dialect, Failure, Op, Purpose, Session, TOO_LONG, capture_insert, turned_away},
     driver::SqlNode,
 };
 use crate::{
@@ -22,6 +22,12 @@ use crate::{
 
 /// How long a connection may take; a healthy server answers within milliseconds.
 const CONNECT: Duration = Duration::from_secs(5);
+
+/// An entry, and around it what its statement takes.
+const PACKET_LEAST: i64 = 16 * 1024 * 1024;
+
+/// The longest bytes that are read, in digits within a packet of the least size; no entry holds longer ones.
+const BYTES_MOST: u32 = 8_388_000;
 
 /// Same rows, same bytes: nothing is padded, folded or cut.
 const TEXT: &str = "CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin";
@@ -41,11 +47,16 @@ struct MariaDb {
     options: MySqlConnectOptions,
 }
 
-struct MariaDbSession(MySqlConnection);
+struct MariaDbSession {
+    connection: MySqlConnection,
+    number: i64,
+}
 
 #[async_trait]
 impl Dialect for MariaDb {
     type Session = MariaDbSession;
+    /// The connection's number, which the server never gives twice.
+    type Handle = i64;
 
     fn engine(&self) -> Engine {
         Engine::MariaDb
@@ -56,17 +67,99 @@ impl Dialect for MariaDb {
         let connection = connected
             .map_err(|_| Failure::Environmental(format!("no answer within {CONNECT:?}")))?
             .map_err(|error| failure(&error))?;
-        let mut session = MariaDbSession(connection);
+        let mut session = MariaDbSession { connection, number: 0 };
         session.command(SESSION).await?;
         session
             .command(match purpose {
-                Purpose::Apply => "SET @herdsman_apply = 1, SESSION innodb_lock_wait_timeout = 2",
+                Purpose::Apply => {
+                    "SET @herdsman_apply = 1, SESSION innodb_lock_wait_timeout = 2, lock_wait_timeout = 2"
+                },
                 Purpose::Capture => {
-                    "SET @herdsman_capture = 1, SESSION innodb_lock_wait_timeout = 5"
+                    "SET @herdsman_capture = 1, SESSION innodb_lock_wait_timeout = 5, lock_wait_timeout = 5"
                 }
             })
             .await?;
+        let about = session.select("SELECT CONNECTION_ID(), @@max_allowed_packet", &[]).await?;
+        let about: Vec<i64> =
+            about.into_iter().flatten().flatten().filter_map(|it| it.parse().ok()).collect();
+        let [number, packet] = about.as_slice() else {
+            return Err(Failure::Environmental("it does not say who we are".to_owned()));
+        };
+        if *packet < PACKET_LEAST {
+            return Err(Failure::Environmental(format!(
+                "its max_allowed_packet is {packet}, and an entry of the log may need {PACKET_LEAST}: raise it"
+            )));
+        }
+        session.number = *number;
         Ok(session)
+    }
+
+    fn handle(&self, session: &MariaDbSession) -> i64 {
+        session.number
+    }
+
+    fn patience(&self) -> Duration {
+        Duration::from_millis(200)
+    }
+
+    async fn blockers(
+        &self,
+        helper: &mut MariaDbSession,
+        applier: &i64,
+        open: &[i64],
+    ) -> Result<Vec<i64>, Failure> {
+        let numbers = |rows: Vec<Vec<Option<String>>>| -> Vec<i64> {
+            rows.into_iter().flatten().flatten().filter_map(|it| it.parse().ok()).collect()
+        };
+        let rows = "SELECT DISTINCT b.trx_mysql_thread_id FROM information_schema.innodb_lock_waits w \
+                    JOIN information_schema.innodb_trx a ON a.trx_id = w.requesting_trx_id \
+                    JOIN information_schema.innodb_trx b ON b.trx_id = w.blocking_trx_id WHERE a.trx_mysql_thread_id = ?";
+        match helper.select(rows, &[Value::Int(*applier)]).await {
+            Ok(found) if !found.is_empty() => return Ok(numbers(found)),
+            Ok(_) => {}
+            // Without the PROCESS privilege it does not say who: everybody gives way.
+            Err(Failure::Refused { .. }) => return Ok(open.to_vec()),
+            Err(failure) => return Err(failure),
+        }
+        // Nor does it say who has read a table that is to change.
+        let state = "SELECT count(*) FROM information_schema.processlist WHERE id = ? AND state LIKE 'Waiting for%metadata lock'";
+        let waits = numbers(helper.select(state, &[Value::Int(*applier)]).await?);
+        Ok(if waits == [0] { Vec::new() } else { open.to_vec() })
+    }
+
+    async fn end(&self, helper: &mut MariaDbSession, client: &i64) -> Result<(), Failure> {
+        /// There is no such connection any more.
+        const GONE: &str = "1094";
+        match helper.command(&format!("KILL CONNECTION {client}")).await {
+            Err(Failure::Environmental(why)) if why.contains(GONE) => Ok(()),
+            done => done,
+        }
+    }
+
+    /// A stored function can set the variables that capturing hangs on, and write to other tables.
+    async fn check_calls(
+        &self,
+        session: &mut MariaDbSession,
+        calls: &[String],
+    ) -> Result<(), Failure> {
+        /// Built in, and often called; a word before a parenthesis that is no call.
+        const KNOWN: [&str; 20] = [
+            "count", "sum", "min", "max", "avg", "coalesce", "concat", "lower", "upper", "length",
+            "round", "abs", "now", "cast", "in", "values", "exists", "and", "or", "if",
+        ];
+        for name in calls.iter().filter(|it| !KNOWN.contains(&it.as_str())) {
+            let sql = "SELECT count(*) FROM information_schema.routines WHERE routine_name = ?";
+            let found = session
+                .select(sql, &[Value::Text(name.trim_start_matches('.').to_owned())])
+                .await?;
+            if found.first().and_then(|row| row.first()?.as_deref()) != Some("0") {
+                let message = format!(
+                    "stored function {name} could change what is not captured, and cannot be called in a ledger's transaction"
+                );
+                return Err(Failure::refused("0A000", message));
+            }
+        }
+        Ok(())
     }
 
     fn begin_apply(&self) -> &'static str {
@@ -75,6 +168,10 @@ impl Dialect for MariaDb {
 
     fn begin_snapshot(&self) -> &'static [&'static str] {
         &["START TRANSACTION WITH CONSISTENT SNAPSHOT"]
+    }
+
+    fn begin_read(&self) -> &'static [&'static str] {
+        &["START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY"]
     }
 
     fn transactional_ddl(&self) -> bool {
@@ -87,7 +184,6 @@ impl Dialect for MariaDb {
 
     fn value(&self, kind: Kind, _number: usize) -> String {
         match kind {
-            Kind::Bytes { .. } => "UNHEX(?)".to_owned(),
             Kind::Bool => "(? = 'true')".to_owned(),
             Kind::Decimal { precision, scale } => {
                 format!("CAST(? AS DECIMAL({precision},{scale}))")
@@ -96,15 +192,21 @@ impl Dialect for MariaDb {
             Kind::Timestamp => "CAST(? AS DATETIME(6))".to_owned(),
             Kind::Uuid => "CAST(? AS UUID)".to_owned(),
             // Compared as the column's collation has it, and numbers are bound as numbers.
-            Kind::Text { .. } | Kind::Json | Kind::Int32 | Kind::Int64 | Kind::Float => {
-                "?".to_owned()
-            }
+            Kind::Text { .. }
+            | Kind::Bytes { .. }
+            | Kind::Json
+            | Kind::Int32
+            | Kind::Int64
+            | Kind::Float => "?".to_owned(),
         }
     }
 
     fn text_of(&self, kind: Kind, column: &str) -> String {
         match kind {
-            Kind::Bytes { .. } => format!("LOWER(HEX({column}))"),
+            // HEX of more than fits a packet would be NULL, without a word.
+            Kind::Bytes { .. } => format!(
+                "CASE WHEN OCTET_LENGTH({column}) > {BYTES_MOST} THEN '{TOO_LONG}' ELSE LOWER(HEX({column})) END"
+            ),
             Kind::Timestamp => format!("DATE_FORMAT({column}, '%Y-%m-%d %H:%i:%s.%f')"),
             Kind::Date => format!("DATE_FORMAT({column}, '%Y-%m-%d')"),
             Kind::Decimal { .. } | Kind::Uuid | Kind::Bool => format!("CAST({column} AS CHAR)"),
@@ -197,6 +299,8 @@ impl MariaDbSession {
             let added = match value {
                 Value::Int(number) => arguments.add(*number),
                 Value::Float(bits) => arguments.add(f64::from_bits(*bits)),
+                // As they are: twice the digits would not fit a packet.
+                Value::Bytes(bytes) => arguments.add(bytes.as_slice()),
                 other => arguments.add(other.to_text()),
             };
             added.map_err(|error| Failure::Environmental(error.to_string()))?;
@@ -209,13 +313,17 @@ impl MariaDbSession {
 impl Session for MariaDbSession {
     async fn command(&mut self, sql: &str) -> Result<(), Failure> {
         let sql = sqlx::AssertSqlSafe(sql.to_owned());
-        self.0.execute(sqlx::raw_sql(sql)).await.map(|_| ()).map_err(|error| failure(&error))
+        self.connection
+            .execute(sqlx::raw_sql(sql))
+            .await
+            .map(|_| ())
+            .map_err(|error| failure(&error))
     }
 
     async fn execute(&mut self, sql: &str, values: &[Value]) -> Result<u64, Failure> {
         let arguments = Self::arguments(values)?;
         let query = sqlx::query_with(sqlx::AssertSqlSafe(sql.to_owned()).into_sql_str(), arguments);
-        self.0
+        self.connection
             .execute(query)
             .await
             .map(|done| done.rows_affected())
@@ -229,7 +337,7 @@ impl Session for MariaDbSession {
     ) -> Result<Vec<Vec<Option<String>>>, Failure> {
         let arguments = Self::arguments(values)?;
         let query = sqlx::query_with(sqlx::AssertSqlSafe(sql.to_owned()).into_sql_str(), arguments);
-        let rows = self.0.fetch_all(query).await.map_err(|error| failure(&error))?;
+        let rows = self.connection.fetch_all(query).await.map_err(|error| failure(&error))?;
         rows.iter().map(row).collect()
     }
 
@@ -237,7 +345,7 @@ impl Session for MariaDbSession {
         use futures_util::TryStreamExt as _;
         // Prepared: a second statement in the text is refused.
         let query = sqlx::query(sqlx::AssertSqlSafe(sql.to_owned())).persistent(false);
-        let mut results = self.0.fetch_many(query);
+        let mut results = self.connection.fetch_many(query);
         let mut answer = Answer::default();
         while let Some(result) = results.try_next().await.map_err(|error| failure(&error))? {
             match result {
@@ -278,8 +386,8 @@ fn row(row: &MySqlRow) -> Result<Vec<Option<String>>, Failure> {
 
 /// Which errors another try may get over.
 fn failure(error: &sqlx::Error) -> Failure {
-    /// Deadlock, and a row that changed since the snapshot.
-    const CONFLICTS: [u16; 2] = [1213, 1020];
+    /// Deadlock, a row that changed since the snapshot, and one that another transaction holds.
+    const CONFLICTS: [u16; 3] = [1213, 1020, 1205];
     /// Values that do not fit, which have no class of their own.
     const REFUSED: [u16; 5] = [1364, 1366, 4025, 1292, 1300];
     let Some(error) = error.as_database_error() else {

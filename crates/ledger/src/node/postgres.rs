@@ -1,6 +1,6 @@
 //! PostgreSQL as a node.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use async_trait::async_trait;
 use herdsman_node::{Conninfo, Tls};
@@ -32,11 +32,16 @@ struct Postgres {
     tls: Tls,
 }
 
-struct PostgresSession(Client);
+struct PostgresSession {
+    client: Client,
+    process: i64,
+}
 
 #[async_trait]
 impl Dialect for Postgres {
     type Session = PostgresSession;
+    /// The server's process.
+    type Handle = i64;
 
     fn engine(&self) -> Engine {
         Engine::Postgres
@@ -47,18 +52,65 @@ impl Dialect for Postgres {
         let connection = connected.map_err(|error| Failure::Environmental(error.to_string()))?;
         let (client, driver) = connection.split(|_| {});
         tokio::spawn(driver);
-        let mut session = PostgresSession(client);
+        let mut session = PostgresSession { client, process: 0 };
         session
             .command("SET timezone = 'UTC'; SET datestyle = 'ISO'; SET extra_float_digits = 1; SET standard_conforming_strings = on; SET client_min_messages = warning; SET synchronous_commit = on")
             .await?;
         session
             .command(match purpose {
                 // A client's open transaction must not hold the log up in silence.
-                Purpose::Apply => "SET session_replication_role = replica; SET lock_timeout = '2s'",
-                Purpose::Capture => "SET herdsman.capture = 'on'; SET lock_timeout = '5s'",
+                Purpose::Apply => {
+                    "SET session_replication_role = replica; SET lock_timeout = '2s'"
+                },
+                Purpose::Capture => {
+                    "SET herdsman.capture = 'on'; SET lock_timeout = '5s'; SET application_name = 'herdsman ledger client'"
+                }
             })
             .await?;
+        let rows = session.select("SELECT pg_backend_pid()::bigint", &[]).await?;
+        session.process = numbers(&rows).first().copied().unwrap_or_default();
         Ok(session)
+    }
+
+    fn handle(&self, session: &PostgresSession) -> i64 {
+        session.process
+    }
+
+    fn patience(&self) -> Duration {
+        Duration::from_millis(200)
+    }
+
+    async fn blockers(
+        &self,
+        helper: &mut PostgresSession,
+        applier: &i64,
+        _open: &[i64],
+    ) -> Result<Vec<i64>, Failure> {
+        let sql = "SELECT unnest(pg_blocking_pids($1::text::int))::bigint";
+        Ok(numbers(&helper.select(sql, &[Value::Int(*applier)]).await?))
+    }
+
+    async fn end(&self, helper: &mut PostgresSession, client: &i64) -> Result<(), Failure> {
+        // Not whoever has the number by now.
+        let sql = "SELECT pg_terminate_backend(pid)::text FROM pg_stat_activity \
+                   WHERE pid = $1::text::int AND application_name = 'herdsman ledger client'";
+        helper.select(sql, &[Value::Int(*client)]).await.map(|_| ())
+    }
+
+    /// From the counts of the session, which know of views, functions and triggers, too.
+    async fn written(
+        &self,
+        session: &mut PostgresSession,
+    ) -> Result<Option<BTreeMap<String, i64>>, Failure> {
+        let sql = "SELECT CASE WHEN schemaname = current_schema() THEN relname::text ELSE quote_ident(schemaname) || '.' || quote_ident(relname) END, \
+                   (n_tup_ins + n_tup_upd + n_tup_del)::bigint FROM pg_stat_xact_user_tables WHERE n_tup_ins + n_tup_upd + n_tup_del > 0";
+        let mut written = BTreeMap::new();
+        for row in session.select(sql, &[]).await? {
+            if let [Some(table), Some(rows)] = row.as_slice() {
+                written.insert(table.clone(), rows.parse().unwrap_or(i64::MAX));
+            }
+        }
+        Ok(Some(written))
     }
 
     fn begin_apply(&self) -> &'static str {
@@ -67,6 +119,10 @@ impl Dialect for Postgres {
 
     fn begin_snapshot(&self) -> &'static [&'static str] {
         &["BEGIN ISOLATION LEVEL REPEATABLE READ"]
+    }
+
+    fn begin_read(&self) -> &'static [&'static str] {
+        &["BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"]
     }
 
     fn transactional_ddl(&self) -> bool {
@@ -167,14 +223,14 @@ fn pg_type(kind: Kind) -> String {
 #[async_trait]
 impl Session for PostgresSession {
     async fn command(&mut self, sql: &str) -> Result<(), Failure> {
-        self.0.batch_execute(sql).await.map_err(|error| failure(&error))
+        self.client.batch_execute(sql).await.map_err(|error| failure(&error))
     }
 
     async fn execute(&mut self, sql: &str, values: &[Value]) -> Result<u64, Failure> {
         let texts: Vec<Option<String>> = values.iter().map(Value::to_text).collect();
         let values: Vec<&(dyn ToSql + Sync)> =
             texts.iter().map(|it| it as &(dyn ToSql + Sync)).collect();
-        self.0.execute(sql, &values).await.map_err(|error| failure(&error))
+        self.client.execute(sql, &values).await.map_err(|error| failure(&error))
     }
 
     async fn select(
@@ -185,13 +241,13 @@ impl Session for PostgresSession {
         let texts: Vec<Option<String>> = values.iter().map(Value::to_text).collect();
         let values: Vec<&(dyn ToSql + Sync)> =
             texts.iter().map(|it| it as &(dyn ToSql + Sync)).collect();
-        let rows = self.0.query(sql, &values).await.map_err(|error| failure(&error))?;
+        let rows = self.client.query(sql, &values).await.map_err(|error| failure(&error))?;
         rows.iter().map(row).collect()
     }
 
     async fn statement(&mut self, sql: &str) -> Result<Answer, Failure> {
         // Prepared: a second statement in the text is refused.
-        let statement = self.0.prepare(sql).await.map_err(|error| failure(&error))?;
+        let statement = self.client.prepare(sql).await.map_err(|error| failure(&error))?;
         if !statement.params().is_empty() {
             return Err(Failure::refused(
                 "0A000",
@@ -200,11 +256,11 @@ impl Session for PostgresSession {
         }
         if statement.columns().is_empty() {
             let affected =
-                self.0.execute(&statement, &[]).await.map_err(|error| failure(&error))?;
+                self.client.execute(&statement, &[]).await.map_err(|error| failure(&error))?;
             return Ok(Answer { affected, rows: Vec::new() });
         }
         // In text, whatever the types are.
-        let messages = self.0.simple_query(sql).await.map_err(|error| failure(&error))?;
+        let messages = self.client.simple_query(sql).await.map_err(|error| failure(&error))?;
         let mut answer = Answer::default();
         for message in messages {
             match message {
@@ -227,6 +283,11 @@ impl Session for PostgresSession {
 fn is_query(sql: &str) -> bool {
     let word: String = sql.trim_start().chars().take_while(char::is_ascii_alphabetic).collect();
     ["SELECT", "VALUES", "TABLE", "WITH"].iter().any(|it| word.eq_ignore_ascii_case(it))
+}
+
+/// The first column, of numbers.
+fn numbers(rows: &[Vec<Option<String>>]) -> Vec<i64> {
+    rows.iter().filter_map(|row| row.first()?.as_deref()?.parse().ok()).collect()
 }
 
 /// Texts and whole numbers.
@@ -253,6 +314,8 @@ fn failure(error: &tokio_postgres::Error) -> Failure {
     let (state, message) = (error.code().code(), error.message().to_owned());
     match state.get(..2) {
         Some("40") => Failure::Conflict(message),
+        // Another transaction holds the row.
+        _ if state == "55P03" => Failure::Conflict(message),
         Some(
             "0A" | "21" | "22" | "23" | "26" | "2B" | "2F" | "34" | "38" | "39" | "42" | "44"
             | "P0" | "25",

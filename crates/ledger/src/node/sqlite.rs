@@ -1,10 +1,18 @@
 //! SQLite as a node: a file on this machine.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use rusqlite::{
-    Connection, ErrorCode, config::DbConfig, functions::FunctionFlags, types::ValueRef,
+    Connection, ErrorCode, InterruptHandle, config::DbConfig, functions::FunctionFlags,
+    types::ValueRef,
 };
 
 use super::{
@@ -23,9 +31,17 @@ use crate::{
 /// that SQLite tells them.
 const OURS: &str = "this_table_belongs_to_a_ledger_write_to_it_through_herdsman";
 
+/// How long a client's transaction may hold up an entry.
+const OPEN_MOST: Duration = Duration::from_secs(1);
+/// How often a statement that runs is told to stop.
+const INTERRUPT_EVERY: Duration = Duration::from_millis(10);
+/// How often rolling back is tried.
+const ROLL_BACK_MOST: u32 = 1000;
+
 /// An SQLite file as a node; it is made when it is not there.
 ///
-/// There is one writer at a time: a client's transaction holds the log's entries up for as long as it runs.
+/// There is one writer at a time: a client's transaction holds the log's entries up while it runs, though for no longer
+/// than a second. Then it is ended, and its client told to try again.
 #[must_use]
 pub fn sqlite(name: &str, path: &Path) -> Box<dyn Node> {
     Box::new(SqlNode::new(name, Sqlite { path: path.to_path_buf() }))
@@ -35,11 +51,27 @@ struct Sqlite {
     path: PathBuf,
 }
 
-struct SqliteSession(Worker);
+struct SqliteSession(Handle);
+
+/// A connection on its thread. One that was ended does nothing any more: outside of its transaction its statements would
+/// stay.
+#[derive(Clone)]
+struct Handle {
+    worker: Worker,
+    ended: Arc<AtomicBool>,
+    interrupt: Arc<InterruptHandle>,
+}
+
+impl PartialEq for Handle {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.ended, &other.ended)
+    }
+}
 
 #[async_trait]
 impl Dialect for Sqlite {
     type Session = SqliteSession;
+    type Handle = Handle;
 
     fn engine(&self) -> Engine {
         Engine::Sqlite
@@ -51,8 +83,33 @@ impl Dialect for Sqlite {
         let connection = opened
             .map_err(|error| Failure::Environmental(error.to_string()))?
             .map_err(|error| failure(&error))?;
-        let worker = Worker::start("ledger-sqlite", connection);
-        worker.map(SqliteSession).map_err(|error| Failure::Environmental(error.to_string()))
+        let interrupt = Arc::new(connection.get_interrupt_handle());
+        let worker = Worker::start("ledger-sqlite", connection)
+            .map_err(|error| Failure::Environmental(error.to_string()))?;
+        Ok(SqliteSession(Handle { worker, ended: Arc::default(), interrupt }))
+    }
+
+    fn handle(&self, session: &SqliteSession) -> Handle {
+        session.0.clone()
+    }
+
+    fn patience(&self) -> Duration {
+        OPEN_MOST
+    }
+
+    /// There is one writer at a time: whoever is open is the one.
+    async fn blockers(
+        &self,
+        _helper: &mut SqliteSession,
+        _applier: &Handle,
+        open: &[Handle],
+    ) -> Result<Vec<Handle>, Failure> {
+        Ok(open.to_vec())
+    }
+
+    async fn end(&self, _helper: &mut SqliteSession, client: &Handle) -> Result<(), Failure> {
+        client.end().await;
+        Ok(())
     }
 
     fn begin_apply(&self) -> &'static str {
@@ -62,6 +119,10 @@ impl Dialect for Sqlite {
     fn begin_snapshot(&self) -> &'static [&'static str] {
         // A transaction that begins as a reader could not become a writer once something was applied.
         &["BEGIN IMMEDIATE"]
+    }
+
+    fn begin_read(&self) -> &'static [&'static str] {
+        &["BEGIN"]
     }
 
     fn transactional_ddl(&self) -> bool {
@@ -129,7 +190,7 @@ impl Dialect for Sqlite {
 
 fn open(path: &Path, purpose: Purpose) -> rusqlite::Result<Connection> {
     let connection = Connection::open(path)?;
-    connection.busy_timeout(std::time::Duration::from_secs(5))?;
+    connection.busy_timeout(Duration::from_secs(5))?;
     connection.execute_batch(
         "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA recursive_triggers = ON; PRAGMA case_sensitive_like = ON;",
     )?;
@@ -178,7 +239,38 @@ impl SqliteSession {
         job: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, Failure> {
         let gone = || Failure::Environmental("its thread has ended".to_owned());
-        self.0.run(job).await.ok_or_else(gone)?.map_err(|error| failure(&error))
+        let ended = Arc::clone(&self.0.ended);
+        let unless_ended = move |connection: &mut Connection| {
+            (!ended.load(Ordering::Acquire)).then(|| job(connection))
+        };
+        let done = self.0.worker.run(unless_ended).await.ok_or_else(gone)?;
+        let over = || Failure::Environmental("its transaction was ended".to_owned());
+        done.ok_or_else(over)?.map_err(|error| failure(&error))
+    }
+}
+
+impl Handle {
+    /// Rolls back what is open, in the middle of a statement if need be.
+    async fn end(&self) {
+        self.ended.store(true, Ordering::Release);
+        let rolled_back = self.worker.run(|connection| {
+            // An interruption may still hit this one.
+            for _ in 0..ROLL_BACK_MOST {
+                if connection.is_autocommit() || connection.execute_batch("ROLLBACK").is_ok() {
+                    break;
+                }
+            }
+        });
+        let interrupt = async {
+            loop {
+                self.interrupt.interrupt();
+                tokio::time::sleep(INTERRUPT_EVERY).await;
+            }
+        };
+        tokio::select! {
+            _ = rolled_back => {}
+            () = interrupt => {}
+        }
     }
 }
 
@@ -263,9 +355,9 @@ fn failure(error: &rusqlite::Error) -> Failure {
         Some(ErrorCode::TypeMismatch) => Failure::refused("22000", message),
         Some(ErrorCode::TooBig) => Failure::refused("54000", message),
         Some(ErrorCode::Unknown) => Failure::refused("42000", message),
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Failure::Environmental(
-            format!("{message}: another program or transaction holds the file"),
-        ),
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+            Failure::Conflict(format!("{message}: another program or transaction holds the file"))
+        }
         Some(_) => Failure::Environmental(message),
         None => Failure::refused("42000", message),
     }

@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests may panic")]
 #![allow(clippy::large_futures, reason = "a test's own future is on the heap of its runtime")]
 
+mod clients;
 mod conformance;
 mod herd;
 mod lockstep;
 mod nodes;
+mod upkeep;

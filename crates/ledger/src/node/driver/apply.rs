@@ -96,7 +96,7 @@ async fn prepare<D: Dialect>(
 }
 
 /// A table of that name that the log knows nothing of is somebody else's.
-async fn refuse_strangers<D: Dialect>(
+pub(super) async fn refuse_strangers<D: Dialect>(
     dialect: &D,
     session: &mut D::Session,
     change: &TableChange,
@@ -223,7 +223,7 @@ fn takes_another_unique_value(table: &Table, before: &[Value], after: &[Value]) 
     table.uniques.iter().flatten().any(differs)
 }
 
-async fn insert<D: Dialect>(
+pub(super) async fn insert<D: Dialect>(
     dialect: &D,
     session: &mut D::Session,
     table: &Table,
@@ -318,7 +318,11 @@ async fn one<S: Session>(
 }
 
 /// An engine's statements for a change of a table.
-fn ddl<D: Dialect>(dialect: &D, change: &TableChange, catalogue: &Catalogue) -> Vec<String> {
+pub(super) fn ddl<D: Dialect>(
+    dialect: &D,
+    change: &TableChange,
+    catalogue: &Catalogue,
+) -> Vec<String> {
     match change {
         TableChange::Create(table) => create(dialect, table),
         TableChange::AddColumn { table, column } => {
@@ -351,7 +355,7 @@ fn ddl<D: Dialect>(dialect: &D, change: &TableChange, catalogue: &Catalogue) -> 
     }
 }
 
-fn create<D: Dialect>(dialect: &D, table: &Table) -> Vec<String> {
+pub(super) fn create<D: Dialect>(dialect: &D, table: &Table) -> Vec<String> {
     let there = if dialect.transactional_ddl() { "" } else { "IF NOT EXISTS " };
     let columns =
         table.columns.iter().enumerate().map(|(i, it)| dialect.column(it, table.is_in_a_key(i)));

@@ -1,6 +1,9 @@
 //! Running a client's transaction, to see what it would change.
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use async_trait::async_trait;
 
@@ -9,20 +12,49 @@ use crate::{
     Offset, Value,
     node::{
         Answer, Captured, NodeError, SqlError, Transaction,
-        dialect::{Dialect, Failure, Session as _, capture_table, check_statement},
+        dialect::{Dialect, Failure, Session as _, TOO_LONG, capture_table},
+        statement,
     },
     table::{Catalogue, Table},
+    value::Kind,
     writes::{RowChange, fold},
 };
 
 struct Running<D: Dialect> {
-    shared: Arc<Shared<D>>,
     /// Dropped in the middle, it is closed, and the engine rolls back.
     session: D::Session,
+    seat: Seat<D>,
     base: Offset,
     catalogue: Catalogue,
+    /// What the session had written before, of transactions that are over.
+    written: Option<BTreeMap<String, i64>>,
+    named: BTreeSet<String>,
     affected: u64,
     failed: bool,
+}
+
+/// A transaction's place among those that are open.
+struct Seat<D: Dialect> {
+    shared: Arc<Shared<D>>,
+    number: u64,
+}
+
+impl<D: Dialect> Drop for Seat<D> {
+    fn drop(&mut self) {
+        self.shared.clients.leave(self.number);
+    }
+}
+
+impl<D: Dialect> Seat<D> {
+    /// What a client is told whose transaction failed so: if it was ended by us, that it may try again.
+    fn told(&self, error: SqlError) -> SqlError {
+        if self.shared.clients.is_beaten(self.number) { beaten() } else { error }
+    }
+}
+
+fn beaten() -> SqlError {
+    let message = "an entry of the log had to wait for the transaction, which was ended for it";
+    SqlError::Conflict(message.to_owned())
 }
 
 pub(super) async fn begin<D: Dialect>(
@@ -32,14 +64,36 @@ pub(super) async fn begin<D: Dialect>(
     for sql in shared.dialect.begin_snapshot() {
         session.command(sql).await?;
     }
+    let number = shared.clients.enter(shared.dialect.handle(&session));
+    let seat = Seat { shared, number };
+    let begun = begun(&seat, &mut session).await;
+    let (base, catalogue, written) = begun.map_err(|error| seat.told(error))?;
+    let named = BTreeSet::new();
+    Ok(Box::new(Running {
+        session,
+        seat,
+        base,
+        catalogue,
+        written,
+        named,
+        affected: 0,
+        failed: false,
+    }))
+}
+
+async fn begun<D: Dialect>(
+    seat: &Seat<D>,
+    session: &mut D::Session,
+) -> Result<(Offset, Catalogue, Option<BTreeMap<String, i64>>), SqlError> {
+    let dialect = &seat.shared.dialect;
     // In the snapshot of the data: a place read outside of it would let updates be lost.
-    let place = notes::place(&shared.dialect, &mut session).await?;
+    let place = notes::place(dialect, session).await?;
     if let Some(why) = place.fenced {
         return Err(NodeError::Diverged(why).into());
     }
-    let catalogue = notes::catalogue(&shared.dialect, &mut session).await??;
-    let (base, affected) = (place.applied, 0);
-    Ok(Box::new(Running { shared, session, base, catalogue, affected, failed: false }))
+    let catalogue = notes::catalogue(dialect, session).await??;
+    let written = dialect.written(session).await?;
+    Ok((place.applied, catalogue, written))
 }
 
 #[async_trait]
@@ -52,11 +106,22 @@ impl<D: Dialect> Transaction for Running<D> {
         if self.failed {
             // As PostgreSQL has it; the others would go on after an error, each in its way.
             let message = "the transaction failed, and nothing more can be run in it";
-            return Err(Failure::refused("25P02", message).into());
+            return Err(self.seat.told(Failure::refused("25P02", message).into()));
         }
         self.failed = true;
-        check_statement(sql)?;
-        let answer = self.session.statement(sql).await?;
+        let dialect = &self.seat.shared.dialect;
+        let said = statement::check(sql, dialect.engine(), &self.catalogue)?;
+        let session = &mut self.session;
+        let answer = async {
+            dialect.check_calls(session, &said.calls).await?;
+            session.statement(sql).await
+        };
+        let answer = answer.await.map_err(|failure| self.seat.told(failure.into()))?;
+        // MariaDB's SLEEP has an answer also when it is ended.
+        if self.seat.shared.clients.is_beaten(self.seat.number) {
+            return Err(beaten());
+        }
+        self.named.extend(said.named);
         self.affected = self.affected.saturating_add(answer.affected);
         self.failed = false;
         Ok(answer)
@@ -64,25 +129,58 @@ impl<D: Dialect> Transaction for Running<D> {
 
     async fn capture(mut self: Box<Self>) -> Result<Captured, SqlError> {
         if self.failed {
-            return Err(
-                Failure::refused("25P02", "the transaction failed, and cannot commit").into()
-            );
+            let message = "the transaction failed, and cannot commit";
+            return Err(self.seat.told(Failure::refused("25P02", message).into()));
         }
-        let mut captured = Vec::new();
-        for table in self.catalogue.0.values() {
-            captured.extend(changes_of(&self.shared.dialect, &mut self.session, table).await?);
-        }
-        self.session.command("ROLLBACK").await?;
-        if captured.is_empty() && self.affected > 0 {
-            let message = "the statement changed a table that does not belong to the ledger; only the ledger's own can be changed through it";
-            return Err(Failure::refused("0A000", message).into());
-        }
+        let captured = self.changes().await.map_err(|error| self.seat.told(error))?;
         let rows = fold(captured, &self.catalogue)
             .map_err(|unfit| Failure::refused("22000", unfit.to_string()))?;
-        let Self { shared, session, base, catalogue, .. } = *self;
-        shared.give_back(session);
-        Ok(Captured { base, catalogue, rows })
+        let Self { seat, session, base, catalogue, named, .. } = *self;
+        if !seat.shared.clients.leave(seat.number) {
+            seat.shared.give_back(session);
+        }
+        Ok(Captured { base, catalogue, rows, named: named.into_iter().collect() })
     }
+}
+
+impl<D: Dialect> Running<D> {
+    /// What was captured; then the transaction is rolled back.
+    async fn changes(&mut self) -> Result<Vec<RowChange>, SqlError> {
+        let dialect = &self.seat.shared.dialect;
+        let mut captured = Vec::new();
+        let mut counts = BTreeMap::new();
+        for table in self.catalogue.0.values() {
+            let changes = changes_of(dialect, &mut self.session, table).await?;
+            counts.insert(table.name.clone(), i64::try_from(changes.len()).unwrap_or(i64::MAX));
+            captured.extend(changes);
+        }
+        let written = dialect.written(&mut self.session).await?;
+        self.session.command("ROLLBACK").await?;
+        let missed = match (&self.written, &written) {
+            (Some(before), Some(after)) => missed(before, after, &counts),
+            _ => (captured.is_empty() && self.affected > 0).then(|| "a table".to_owned()),
+        };
+        let Some(table) = missed else { return Ok(captured) };
+        let message = format!(
+            "the transaction changed {table} in a way that was not captured: it does not belong to the ledger, or its changes were hidden; only the ledger's tables can be changed through it"
+        );
+        Err(Failure::refused("0A000", message).into())
+    }
+}
+
+/// A table of which more rows were written than captured. Capturing itself writes one for each.
+fn missed(
+    before: &BTreeMap<String, i64>,
+    after: &BTreeMap<String, i64>,
+    captured: &BTreeMap<String, i64>,
+) -> Option<String> {
+    let written = after.iter().map(|(table, rows)| {
+        (table, rows.saturating_sub(before.get(table).copied().unwrap_or_default()))
+    });
+    let own = |table: &str| captured.keys().any(|it| capture_table(it) == *table);
+    let most = |table: &str| captured.get(table).copied().unwrap_or_default();
+    let mut beyond = written.filter(|(table, rows)| !own(table) && *rows > most(table));
+    beyond.next().map(|(table, _)| format!("table {table}"))
 }
 
 async fn changes_of<D: Dialect>(
@@ -121,10 +219,39 @@ fn change_of(table: &Table, row: Vec<Option<String>>) -> Result<RowChange, SqlEr
 pub(super) fn row_of(table: &Table, texts: &[Option<String>]) -> Result<Vec<Value>, SqlError> {
     let value = |(column, text): (&crate::table::Column, &Option<String>)| {
         let Some(text) = text else { return Ok(Value::Null) };
+        if matches!(column.kind, Kind::Bytes { .. }) && text == TOO_LONG {
+            let message = format!(
+                "{}.{}: longer than an entry of the log may be; split the value",
+                table.name, column.name
+            );
+            return Err(Failure::refused("54000", message).into());
+        }
         Value::of_text(column.kind, text).map_err(|unfit| {
             let message = format!("{}.{}: {unfit}", table.name, column.name);
             SqlError::from(Failure::refused("22000", message))
         })
     };
     table.columns.iter().zip(texts).map(value).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_that_were_written_and_not_captured_are_missed() {
+        let map = |pairs: &[(&str, i64)]| -> BTreeMap<String, i64> {
+            pairs.iter().map(|(table, rows)| ((*table).to_owned(), *rows)).collect()
+        };
+        let missed =
+            |before, after, captured| super::missed(&map(before), &map(after), &map(captured));
+        let captured = &[("account", 2), ("other", 0)];
+        assert_eq!(missed(&[], &[("account", 2), ("_ledger_cap_account", 2)], captured), None);
+        assert_eq!(missed(&[("account", 5)], &[("account", 7)], captured), None);
+        assert_eq!(missed(&[], &[("account", 3)], captured).as_deref(), Some("table account"));
+        assert_eq!(missed(&[], &[("other", 1)], captured).as_deref(), Some("table other"));
+        assert_eq!(missed(&[], &[("strangers", 1)], captured).as_deref(), Some("table strangers"));
+        assert_eq!(missed(&[("strangers", 1)], &[("strangers", 1)], captured), None);
+        assert!(missed(&[], &[("_ledger_state", 1)], captured).is_some());
+    }
 }

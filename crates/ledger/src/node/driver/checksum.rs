@@ -20,7 +20,7 @@ pub(super) async fn all<D: Dialect>(
     dialect: &D,
     session: &mut D::Session,
 ) -> Result<Checksums, NodeError> {
-    for sql in dialect.begin_snapshot() {
+    for sql in dialect.begin_read() {
         session.command(sql).await.map_err(Failure::while_applying)?;
     }
     let at = notes::place(dialect, session).await?.applied;
@@ -37,6 +37,29 @@ async fn of_table<D: Dialect>(
     session: &mut D::Session,
     table: &Table,
 ) -> Result<Checksum, NodeError> {
+    let mut checksum = Checksum::default();
+    let mut after: Vec<Value> = Vec::new();
+    loop {
+        let (rows, more) = page(dialect, session, table, &after).await?;
+        for row in &rows {
+            checksum.add(row);
+        }
+        if let Some(last) = rows.last() {
+            after = table.key_of(last).into_iter().cloned().collect();
+        }
+        if !more {
+            return Ok(checksum);
+        }
+    }
+}
+
+/// The rows after the one with this key, from the first where it is empty; and whether there may be more.
+pub(super) async fn page<D: Dialect>(
+    dialect: &D,
+    session: &mut D::Session,
+    table: &Table,
+    after: &[Value],
+) -> Result<(Vec<Vec<Value>>, bool), NodeError> {
     let columns: Vec<String> =
         table.columns.iter().map(|it| dialect.text_of(it.kind, &dialect.quote(&it.name))).collect();
     let key: Vec<_> = table.key.iter().filter_map(|at| table.columns.get(*at)).collect();
@@ -44,28 +67,21 @@ async fn of_table<D: Dialect>(
     let places: Vec<String> =
         key.iter().zip(1..).map(|(it, i)| dialect.value(it.kind, i)).collect();
     let select = format!("SELECT {} FROM {}", columns.join(", "), dialect.quote(&table.name));
-    let mut checksum = Checksum::default();
-    let mut after: Vec<Value> = Vec::new();
-    loop {
-        let beyond = if after.is_empty() {
-            String::new()
-        } else {
-            format!(" WHERE ({names}) > ({})", places.join(", "))
-        };
-        let sql = format!("{select}{beyond} ORDER BY {names} LIMIT {PAGE}");
-        let rows = session.select(&sql, &after).await.map_err(Failure::while_applying)?;
-        for texts in &rows {
-            let row = row_of(table, texts).map_err(|error| match error {
-                SqlError::Node(error) => error,
-                other => NodeError::Diverged(other.to_string()),
-            })?;
-            checksum.add(&row);
-            after = table.key_of(&row).into_iter().cloned().collect();
-        }
-        if rows.len() < PAGE {
-            return Ok(checksum);
-        }
-    }
+    let beyond = if after.is_empty() {
+        String::new()
+    } else {
+        format!(" WHERE ({names}) > ({})", places.join(", "))
+    };
+    let sql = format!("{select}{beyond} ORDER BY {names} LIMIT {PAGE}");
+    let rows = session.select(&sql, after).await.map_err(Failure::while_applying)?;
+    let row = |texts: &Vec<Option<String>>| {
+        row_of(table, texts).map_err(|error| match error {
+            SqlError::Node(error) => error,
+            other => NodeError::Diverged(other.to_string()),
+        })
+    };
+    let more = rows.len() >= PAGE;
+    Ok((rows.iter().map(row).collect::<Result<_, _>>()?, more))
 }
 
 impl Checksum {

@@ -126,18 +126,56 @@ pub(super) async fn note<D: Dialect>(
     session: &mut D::Session,
     step: &Step,
 ) -> Result<(), Failure> {
-    let places = places(dialect, [Kind::Int64, TEXT, TEXT, Kind::Int64, TEXT]);
+    let &Step { at, hash, attempt, outcome, .. } = step;
+    note_all(dialect, session, &[Settled { at, hash, attempt, outcome }]).await
+}
+
+/// Writes down all that another node has written down, and that this one is no longer fenced; in one transaction.
+pub(super) async fn become_like<D: Dialect>(
+    dialect: &D,
+    session: &mut D::Session,
+    durable: &Durable,
+) -> Result<(), Failure> {
+    /// Every engine takes so many values in one statement.
+    const AT_ONCE: usize = 100;
+    session.command(dialect.begin_apply()).await?;
+    session.execute("DELETE FROM _ledger_outcome", &[]).await?;
+    for notes in durable.settled.chunks(AT_ONCE) {
+        note_all(dialect, session, notes).await?;
+    }
+    let [applied, hash] = places(dialect, [Kind::Int64, TEXT]);
     let sql = format!(
-        "INSERT INTO _ledger_outcome (at, hash, request, attempt, outcome) VALUES ({})",
-        places.join(", ")
+        "UPDATE _ledger_state SET applied = {applied}, hash = {hash}, pending = NULL, fenced = NULL WHERE one = 1"
     );
-    let values = [
-        number(step.at.0),
-        Value::Text(step.hash.to_string()),
-        step.attempt.map_or(Value::Null, |it| Value::Text(it.request.to_string())),
-        step.attempt.map_or(Value::Null, |it| Value::Int(i64::from(it.number))),
-        Value::Text(step.outcome.to_string()),
-    ];
+    let values = [number(durable.applied.0), Value::Text(durable.hash.to_string())];
+    session.execute(&sql, &values).await?;
+    session.command("COMMIT").await
+}
+
+async fn note_all<D: Dialect>(
+    dialect: &D,
+    session: &mut D::Session,
+    notes: &[Settled],
+) -> Result<(), Failure> {
+    let kinds = [Kind::Int64, TEXT, TEXT, Kind::Int64, TEXT];
+    let mut values = Vec::with_capacity(notes.len().saturating_mul(kinds.len()));
+    let mut lines = Vec::with_capacity(notes.len());
+    for note in notes {
+        let first = values.len();
+        values.extend([
+            number(note.at.0),
+            Value::Text(note.hash.to_string()),
+            note.attempt.map_or(Value::Null, |it| Value::Text(it.request.to_string())),
+            note.attempt.map_or(Value::Null, |it| Value::Int(i64::from(it.number))),
+            Value::Text(note.outcome.to_string()),
+        ]);
+        let places = kinds.iter().zip(first + 1..).map(|(kind, at)| dialect.value(*kind, at));
+        lines.push(format!("({})", places.collect::<Vec<_>>().join(", ")));
+    }
+    let sql = format!(
+        "INSERT INTO _ledger_outcome (at, hash, request, attempt, outcome) VALUES {}",
+        lines.join(", ")
+    );
     session.execute(&sql, &values).await.map(|_| ())
 }
 
@@ -155,6 +193,19 @@ pub(super) async fn define<D: Dialect>(
     let insert = format!("INSERT INTO _ledger_table (name, definition) VALUES ({first}, {second})");
     let values = [Value::Text(name.to_owned()), Value::Text(hex_of(&table.to_bytes()))];
     session.execute(&insert, &values).await.map(|_| ())
+}
+
+/// Writes down why the node may not go on, whatever was written there.
+pub(super) async fn fence_anew<D: Dialect>(
+    dialect: &D,
+    session: &mut D::Session,
+    why: &str,
+) -> Result<(), Failure> {
+    let sql = format!(
+        "UPDATE _ledger_state SET fenced = {}, pending = NULL WHERE one = 1",
+        dialect.value(TEXT, 1)
+    );
+    session.execute(&sql, &[Value::Text(why.to_owned())]).await.map(|_| ())
 }
 
 pub(super) async fn fence<D: Dialect>(

@@ -4,6 +4,7 @@
 mod admin;
 mod chaos;
 mod drivers;
+mod exporter;
 mod failover;
 mod gateway;
 mod guard;

@@ -9,6 +9,7 @@ mod failover;
 mod gateway;
 mod guard;
 mod harness;
+mod hostile;
 mod load;
 mod login;
 mod misrouting;

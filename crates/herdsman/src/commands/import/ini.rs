@@ -63,7 +63,8 @@ impl Reading {
                 match section.strip_suffix(']') {
                     Some(section) => section.trim().clone_into(&mut self.section),
                     None => {
-                        self.problems.push(format!("{place}: expected `]` at the end of a section"))
+                        self.problems
+                            .push(format!("{place}: expected `]` at the end of a section"));
                     }
                 }
             } else {

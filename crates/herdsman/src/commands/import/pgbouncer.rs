@@ -18,9 +18,15 @@ struct Keys(BTreeMap<String, (String, String)>);
 struct Source {
     keys: Keys,
     databases: Vec<Database>,
-    /// `[users]`: name, place, and its pairs.
-    users: Vec<(String, String, Vec<(String, String)>)>,
+    users: Vec<User>,
     peers: usize,
+}
+
+/// One line of `[users]`.
+struct User {
+    name: String,
+    place: String,
+    pairs: Vec<(String, String)>,
 }
 
 impl Keys {
@@ -106,8 +112,8 @@ fn sorted(settings: Vec<Setting>, draft: &mut Draft) -> Result<Source, Vec<Strin
             },
             "users" => match pairs(&value) {
                 Ok(pairs) => {
-                    source.users.retain(|(name, ..)| *name != key);
-                    source.users.push((key, place, pairs));
+                    source.users.retain(|user| user.name != key);
+                    source.users.push(User { name: key, place, pairs });
                 }
                 Err(problem) => problems.push(problem),
             },

@@ -2,8 +2,8 @@
 
 use super::super::Files;
 use super::super::draft::{Draft, Entry};
-use super::Keys;
 use super::databases::{Database, pool_of};
+use super::{Keys, User};
 
 /// What of a user has no equal, or one for all only.
 const USER_LEFT: [(&[&str], &str); 5] = [
@@ -104,7 +104,7 @@ fn auth_query(keys: &mut Keys, databases: &[Database]) -> Option<Entry> {
 
 /// `users:`: what `[users]` says, and who is somebody else on the servers.
 pub(super) fn users(
-    lines: &[(String, String, Vec<(String, String)>)],
+    lines: &[User],
     databases: &[Database],
     known: &Known,
     draft: &mut Draft,
@@ -124,7 +124,7 @@ pub(super) fn users(
             users.push((name.clone(), vec![Entry::text("server_user", role), password]));
         }
     }
-    for (name, place, pairs) in lines {
+    for User { name, place, pairs } in lines {
         let get = |key: &str| {
             pairs.iter().rev().find(|(found, _)| found == key).map(|(_, value)| value.as_str())
         };

@@ -67,7 +67,7 @@ mod v2;
 pub use access::{CertificateConfig, ClientConfig, Scope, TokenConfig};
 pub use config::{ApiConfig, Bodies};
 pub use control::{ControlAnswer, ControlRefusal, MeshControl, Verb};
-pub use listen::{BindError, Listen};
+pub use listen::{BindError, Listen, Passed};
 pub use live::{LiveFeed, LiveRefusal, LiveRequest, LiveStream};
 pub use metrics::Metrics;
 pub use routes::{ROUTES, Route, Takes};

@@ -1,5 +1,5 @@
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener as StdTcpListener};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpSocket, lookup_host};
@@ -42,6 +42,10 @@ pub enum BindError {
     },
 }
 
+/// Gives a socket that somebody listens on already at this address, where there is one: each once. A socket of one run of
+/// the program after the other loses no request that comes between them.
+pub type Passed<'p> = &'p mut (dyn FnMut(SocketAddr) -> Option<StdTcpListener> + Send);
+
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Connections the kernel holds ready while the limit of served ones is reached.
 const BACKLOG: u32 = 1024;
@@ -49,14 +53,17 @@ const BACKLOG: u32 = 1024;
 const PORT_ATTEMPTS: usize = 16;
 
 /// Listens on every address of `listen`, all on the same port.
-pub(crate) async fn listeners(listen: &Listen) -> Result<Vec<TcpListener>, BindError> {
+pub(crate) async fn listeners(
+    listen: &Listen,
+    passed: Passed<'_>,
+) -> Result<Vec<TcpListener>, BindError> {
     let addresses = resolve(listen).await?;
     let attempts = if listen.port == 0 { PORT_ATTEMPTS } else { 1 };
-    let mut result = bind_all(&addresses);
+    let mut result = bind_all(&addresses, passed);
     for _ in 1..attempts {
         match &result {
             Err(BindError::Listen { source, .. }) if source.kind() == ErrorKind::AddrInUse => {
-                result = bind_all(&addresses);
+                result = bind_all(&addresses, passed);
             }
             Ok(_) | Err(_) => break,
         }
@@ -96,13 +103,14 @@ fn everywhere() -> IpAddr {
     }
 }
 
-fn bind_all(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, BindError> {
+fn bind_all(addresses: &[SocketAddr], passed: Passed<'_>) -> Result<Vec<TcpListener>, BindError> {
     let mut port = None;
     let mut listeners = Vec::new();
     let mut absent = None;
     for &wanted in addresses {
         let address = SocketAddr::new(wanted.ip(), port.unwrap_or(wanted.port()));
-        let opened = open(address).and_then(|l| Ok((l.local_addr()?.port(), l)));
+        let opened = passed(address).map_or_else(|| open(address), adopt);
+        let opened = opened.and_then(|l| Ok((l.local_addr()?.port(), l)));
         match opened {
             Ok((given, listener)) => {
                 port = Some(given);
@@ -129,6 +137,11 @@ fn open(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
+}
+
+fn adopt(listener: StdTcpListener) -> io::Result<TcpListener> {
+    listener.set_nonblocking(true)?;
+    TcpListener::from_std(listener)
 }
 
 fn is_absent(error: &io::Error) -> bool {

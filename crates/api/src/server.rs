@@ -102,20 +102,33 @@ impl Server {
         tls: Option<TlsIdentity>,
         state: ApiState,
     ) -> Result<Self, BindError> {
+        Self::bind_with(listen, tls, state, &mut |_| None).await
+    }
+
+    /// As [`Server::bind`], on sockets that are listened on already, where `passed` has them.
+    ///
+    /// # Errors
+    /// As [`Server::bind`].
+    pub async fn bind_with(
+        listen: Listen,
+        tls: Option<TlsIdentity>,
+        state: ApiState,
+        passed: listen::Passed<'_>,
+    ) -> Result<Self, BindError> {
         let beside = |port| Listen { bind: listen.bind.clone(), port };
-        let listeners = listen::listeners(&listen).await?;
+        let listeners = listen::listeners(&listen, passed).await?;
         let addresses = listeners.iter().filter_map(|l| l.local_addr().ok()).collect();
         let mut doors: Vec<_> =
             listeners.into_iter().map(|listener| Door { listener, about: None }).collect();
         for (node, port) in &state.config.node_ports {
             let about = Some(Arc::new(node.clone()));
-            let listeners = listen::listeners(&beside(*port)).await?;
+            let listeners = listen::listeners(&beside(*port), passed).await?;
             doors.extend(
                 listeners.into_iter().map(|listener| Door { listener, about: about.clone() }),
             );
         }
         let agents = match state.config.agent_port {
-            Some(port) => listen::listeners(&beside(port)).await?,
+            Some(port) => listen::listeners(&beside(port), passed).await?,
             None => Vec::new(),
         };
         let handle = Handle {

@@ -27,6 +27,11 @@ use engine::Engine;
 /// Drivers ask for the server's version and expect a number. The commands here are of no version of PostgreSQL's.
 pub(crate) const SERVER_VERSION: &str = "16.0 (Herdsman)";
 
+/// Ends what `PAUSE`, `KILL` and `HOLD` have begun for all databases. Whether there was anything.
+pub(crate) fn resume(shared: &Shared) -> bool {
+    engine::resume(shared, None)
+}
+
 /// Serves a client of the admin database (`herdsman`, or `pgbouncer`) until it leaves.
 pub(crate) async fn serve(client: Client, shared: Arc<Shared>) {
     let Client { stream, unread, card, .. } = client;

@@ -31,7 +31,7 @@ pub(crate) use conversation::{Conversation, LONGEST_MESSAGE, Peer, Step};
 pub(crate) use herdsman_node::raw::Credential;
 pub(crate) use link::Places;
 pub(crate) use user::User;
-pub(crate) use users::{Users, UsersError};
+pub(crate) use users::{Users, UsersError, names_of_file};
 
 /// Who to be on a server: for `Conninfo::for_login(Some(&login.user), …)` and `connect_raw_as(…, &login.credential)`.
 #[derive(Clone, Debug, Default)]

@@ -18,7 +18,7 @@ use herdsman_node::{Conninfo, NodeName};
 use herdsman_watch::Watch;
 use tokio::task::JoinSet;
 
-pub use bind::Bound;
+pub use bind::{Bound, Passed};
 
 use self::accept::{Door, accept};
 use self::worker::Worker;
@@ -122,7 +122,18 @@ impl Gateway {
     /// # Errors
     /// [`StartError`] names the first address that cannot be had, and why.
     pub async fn bind(config: &GatewayConfig) -> Result<Bound, StartError> {
-        Bound::new(config).await
+        Self::bind_with(config, &mut |_| None).await
+    }
+
+    /// As [`Gateway::bind`], on sockets that are listened on already, where `passed` has them.
+    ///
+    /// # Errors
+    /// [`StartError`] names the first address that cannot be had, and why.
+    pub async fn bind_with(
+        config: &GatewayConfig,
+        passed: Passed<'_>,
+    ) -> Result<Bound, StartError> {
+        Bound::new(config, passed).await
     }
 
     /// Listens and serves. Must be called in a runtime with more than one thread: clients are accepted there, and served
@@ -189,6 +200,18 @@ impl Gateway {
         let keys = self.begun_with.changed(&Fixed::of(&setup.config));
         self.shared.reload(setup)?;
         Ok(keys)
+    }
+
+    /// Has new transactions wait; those that run may end, and their server connections are closed then. As `PAUSE` in the
+    /// admin database, which waits for that.
+    pub fn pause(&self) {
+        self.shared.pools.pause(None);
+    }
+
+    /// Ends what [`Gateway::pause`] began, and `PAUSE`, `KILL` or `HOLD` in the admin database. Whether there was anything
+    /// to end.
+    pub fn resume(&self) -> bool {
+        crate::admin::resume(&self.shared)
     }
 
     /// Everything it has counted: for metrics.

@@ -25,7 +25,7 @@ mod switchover;
 
 pub use admin::{ReloadWish, ReloadWishes};
 pub use config::GatewayConfig;
-pub use gateway::{Bound, Gateway, Setup, StartError, Statistics};
+pub use gateway::{Bound, Gateway, Passed, Setup, StartError, Statistics};
 pub use stats::{
     Averages, ClientCounts, GatewayStatistics, PoolStatistics, Rates, ServerCounts, Times, Totals,
 };

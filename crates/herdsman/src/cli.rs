@@ -93,9 +93,13 @@ pub(crate) enum Command {
     /// Watch the nodes; serve API, gateway, stream and mesh until told to stop
     #[command(after_help = RUN_EXAMPLES)]
     Run(ConfigFile),
-    /// Say what is wrong with the configuration, or what it means
+    /// Say what is wrong with the configuration, or what it means; also: import
     #[command(after_help = CHECK_EXAMPLES)]
     Check(CheckArgs),
+    /// Make a configuration of PgBouncer's or PgCat's
+    // Not on the first screen of the help: `check` names it.
+    #[command(hide = true, after_help = IMPORT_EXAMPLES)]
+    Import(ImportArgs),
     /// Say what is wrong with every node and section, and what mends it; also: explain
     #[command(after_help = DOCTOR_EXAMPLES)]
     Doctor(DoctorArgs),
@@ -160,6 +164,36 @@ pub(crate) struct CheckArgs {
     /// Print the JSON Schema of the configuration, for editors, and check nothing
     #[arg(long, conflicts_with_all = ["connect", "file"])]
     pub(crate) schema: bool,
+}
+
+/// `herdsman import`.
+#[derive(Debug, Args)]
+pub(crate) struct ImportArgs {
+    /// Their configuration, such as /etc/pgbouncer/pgbouncer.ini
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// Write it into this file, for you alone to read, with passwords [default: standard output, without]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Replace that file if it is there
+    #[arg(long, requires = "output")]
+    pub(crate) force: bool,
+    /// Whose configuration it is [default: PgCat's, if its name ends in .toml, else PgBouncer's]
+    #[arg(long, value_enum, value_name = "POOLER", hide_possible_values = true)]
+    pub(crate) from: Option<Pooler>,
+    /// Whom the watcher logs in as on the servers
+    #[arg(long, value_name = "ROLE", default_value = "herdsman")]
+    pub(crate) watch_user: String,
+    /// File with its password [default: ~/.pgpass]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) watch_password_file: Option<PathBuf>,
+}
+
+/// Whose configuration can be imported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Pooler {
+    Pgbouncer,
+    Pgcat,
 }
 
 /// `herdsman doctor`.
@@ -294,7 +328,8 @@ Examples:
 
 Signals: TERM and INT finish the requests under way and end with 0; a second one ends at once.
 HUP reads the configuration and the certificate again and opens the log file again; a broken
-configuration is reported in the log and the old one stays in force. `herdsman FILE` is the same.";
+configuration is reported in the log and the old one stays in force. USR1 has new transactions of the
+gateway wait, USR2 lets them go on. `herdsman FILE` is the same.";
 
 const SWITCHOVER_EXAMPLES: &str = "\
 Examples:
@@ -354,6 +389,18 @@ Examples:
   herdsman check --schema >herdsman.schema.json     what editors need to complete and check the file
 
 Exit codes: 0 good, 1 a node could not be reached (--connect), 78 the configuration is wrong.";
+
+const IMPORT_EXAMPLES: &str = "\
+Examples:
+  herdsman import /etc/pgbouncer/pgbouncer.ini -o herdsman.yml && herdsman check --connect herdsman.yml
+  herdsman import pgcat.toml -o herdsman.yml
+  herdsman import pgbouncer.ini | less         a look, with variables instead of passwords
+
+Comments in the file say what means something else here, and what has no equal. POOLER is pgbouncer or
+pgcat. Nothing is connected to.
+
+Exit codes: 0 written, 1 not written, or not good yet as standard error says, 78 FILE cannot be read
+or says what cannot be imported.";
 
 const DOCTOR_EXAMPLES: &str = "\
 Examples:

@@ -14,6 +14,7 @@ pub(crate) mod completions;
 pub(crate) mod console;
 pub(crate) mod doctor;
 pub(crate) mod explain;
+pub(crate) mod import;
 pub(crate) mod manual;
 pub(crate) mod mesh;
 pub(crate) mod primary;
@@ -50,6 +51,7 @@ pub(crate) async fn dispatch(cli: Cli) -> ExitCode {
         },
         Some(Command::Run(args)) => Box::pin(run::run(named(&args).as_deref(), global)).await,
         Some(Command::Check(args)) => check::run(&args, named(&args.file).as_deref()).await,
+        Some(Command::Import(args)) => import::run(&args),
         Some(Command::Doctor(args)) => {
             Box::pin(doctor::run(&args, named(&args.file).as_deref())).await
         }

@@ -194,6 +194,24 @@ fn psql(gateway: &Gateway) {
 }
 
 #[test]
+fn usr1_has_new_transactions_wait_and_usr2_lets_them_go_on() {
+    let cluster = Cluster::start(0);
+    let gateway = Gateway::of(&cluster);
+    let folder = Folder::new();
+    let file = folder.file("h.yml", &gateway.yaml(""));
+    let running = folder.start(&["run", &file]);
+    gateway.until_writable(&running);
+    running.signal(Signal::USR1);
+    running.wait_for("paused: new transactions wait");
+    assert_eq!(gateway.as_app("SELECT 1"), Err("no answer".to_owned()));
+    running.signal(Signal::USR2);
+    running.wait_for("resumed");
+    until("it goes on", || gateway.as_app("SELECT 1").unwrap_or_else(|e| e), |told| told == "1");
+    running.signal(Signal::USR2);
+    running.wait_for("nothing was paused or held");
+}
+
+#[test]
 fn hold_has_writes_wait_and_resume_lets_them_go_on() {
     let cluster = Cluster::start(0);
     let gateway = Gateway::of(&cluster);

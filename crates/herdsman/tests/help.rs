@@ -1,8 +1,9 @@
 use crate::program::{Folder, ended};
 
-const COMMANDS: [&str; 15] = [
+const COMMANDS: [&str; 16] = [
     "run",
     "check",
+    "import",
     "doctor",
     "explain",
     "status",

@@ -15,13 +15,13 @@ use crate::cluster::{Cluster, PATIENCE, open_temp_dir, sql, until};
 use crate::program::{Folder, Running, closed_port, get};
 
 /// Who owns nothing: PgBouncer refuses to be root.
-const NOBODY: u32 = 65534;
+pub const NOBODY: u32 = 65534;
 
 /// A daemon that ends with the test, and whatever it started.
-struct Daemon(Child);
+pub struct Daemon(Child);
 
 impl Daemon {
-    fn start(names: [&str; 2], what: &str, prepare: impl FnOnce(&mut Command)) -> Self {
+    pub fn start(names: [&str; 2], what: &str, prepare: impl FnOnce(&mut Command)) -> Self {
         let program = names.into_iter().find(|path| Path::new(path).exists());
         let program =
             program.unwrap_or_else(|| panic!("{what} is not installed; ./test installs it"));

@@ -83,6 +83,16 @@ pub(super) enum Show {
     Config,
     /// Memory.
     Mem,
+    /// Sockets to hand over. None: a restart hands over those that are listened on, by another way.
+    Fds,
+    /// Other gateways, which cancel requests would be passed on to. None.
+    Peers,
+    /// Connections to those. None.
+    PeerPools,
+    /// Names that are remembered. None: the system looks them up.
+    DnsHosts,
+    /// Zones of those. None.
+    DnsZones,
     /// The version.
     Version,
     /// Nodes, their roles, and why.
@@ -94,7 +104,7 @@ pub(super) enum Show {
 }
 
 /// What can be shown, by name.
-const SHOWS: [(&str, Show); 20] = [
+const SHOWS: [(&str, Show); 25] = [
     ("help", Show::Help),
     ("pools", Show::Pools),
     ("clients", Show::Clients),
@@ -111,6 +121,11 @@ const SHOWS: [(&str, Show); 20] = [
     ("lists", Show::Lists),
     ("config", Show::Config),
     ("mem", Show::Mem),
+    ("fds", Show::Fds),
+    ("peers", Show::Peers),
+    ("peer_pools", Show::PeerPools),
+    ("dns_hosts", Show::DnsHosts),
+    ("dns_zones", Show::DnsZones),
     ("version", Show::Version),
     ("topology", Show::Topology),
     ("state", Show::State),
@@ -130,9 +145,10 @@ const PARAMETERS: [(&str, &str); 8] = [
 ];
 
 /// Everything that can be said, for `SHOW HELP` and for whoever says something else.
-pub(super) const HELP: [&str; 16] = [
+pub(super) const HELP: [&str; 17] = [
     "SHOW HELP|CONFIG|DATABASES|POOLS|CLIENTS|SERVERS|SOCKETS|USERS|LISTS|MEM|STATE|VERSION",
     "SHOW TOPOLOGY|NODE_POOLS",
+    "SHOW FDS|PEERS|PEER_POOLS|DNS_HOSTS|DNS_ZONES (empty)",
     "SHOW STATS|STATS_TOTALS|STATS_AVERAGES|TOTALS",
     "RELOAD",
     "PAUSE [database]",

@@ -192,16 +192,12 @@ impl Engine {
     fn resume(&self, database: Option<&str>, notices: &Notices) -> Result<&'static str, Problem> {
         self.known_or_all(database)?;
         let shared = &self.shared;
-        let held = database.is_none() && shared.desk.set_held(false);
-        if held {
-            shared.herd.resume();
-        }
-        let was_paused = shared.pools.resume(database);
+        let ended = resume(shared, database);
         match database {
             Some(name) if shared.pools.is_paused(None) => notices.say(format!(
                 "everything is paused, so {name} stays paused until RESUME without a name"
             )),
-            _ if !held && !was_paused => notices.say("nothing was paused or held"),
+            _ if !ended => notices.say("nothing was paused or held"),
             _ => {}
         }
         Ok("RESUME")
@@ -338,6 +334,15 @@ impl Engine {
         let servers = pools.iter().flat_map(|pool| pool.servers());
         servers.filter(|server| server.doing() == Use::Writer).count()
     }
+}
+
+/// Ends a pause, and a hold where it is about all databases. Whether there was one.
+pub(super) fn resume(shared: &Shared, database: Option<&str>) -> bool {
+    let held = database.is_none() && shared.desk.set_held(false);
+    if held {
+        shared.herd.resume();
+    }
+    shared.pools.resume(database) || held
 }
 
 /// Takes a pause back unless it came about.

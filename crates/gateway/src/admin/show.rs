@@ -24,6 +24,16 @@ const HELP_COLUMNS: &[Column] = header![t "command"];
 const VERSION: &[Column] = header![t "version"];
 const STATE: &[Column] = header![t "key", t "value"];
 const LISTS: &[Column] = header![t "list", i "items"];
+const FDS: &[Column] = header![
+    i "fd", t "task", t "user", t "database", t "addr", i "port", i "cancel", i "link", t "client_encoding",
+    t "std_strings", t "datestyle", t "timezone", t "password", t "scram_client_key", t "scram_server_key"
+];
+const PEERS: &[Column] = header![i "peer_id", t "host", i "port", i "pool_size"];
+const PEER_POOLS: &[Column] = header![
+    i "peer_id", i "cl_active_cancel_req", i "cl_waiting_cancel_req", i "sv_active_cancel", i "sv_login"
+];
+const DNS_HOSTS: &[Column] = header![t "hostname", i "ttl", t "addrs"];
+const DNS_ZONES: &[Column] = header![t "zonename", i "serial", i "count"];
 const MEM: &[Column] = header![t "name", i "size", i "used", i "free", i "memtotal"];
 
 /// What a table looks like, without its rows.
@@ -42,6 +52,11 @@ pub(super) fn columns(show: Show) -> &'static [Column] {
         Show::Lists => LISTS,
         Show::Config => settings::CONFIG,
         Show::Mem => MEM,
+        Show::Fds => FDS,
+        Show::Peers => PEERS,
+        Show::PeerPools => PEER_POOLS,
+        Show::DnsHosts => DNS_HOSTS,
+        Show::DnsZones => DNS_ZONES,
         Show::Version => VERSION,
         Show::Topology => herd::TOPOLOGY,
         Show::State => STATE,
@@ -76,6 +91,9 @@ pub(super) fn table(show: Show, view: View) -> Table {
         Show::Lists => Table::new(columns, lists(&view)),
         Show::Config => Table::new(columns, settings::config(&view.config)),
         Show::Mem => Table::new(columns, memory(&view)),
+        Show::Fds | Show::Peers | Show::PeerPools | Show::DnsHosts | Show::DnsZones => {
+            Table::new(columns, Vec::new())
+        }
         Show::Topology => Table::new(columns, herd::topology(&view)),
         Show::State => Table::new(columns, herd::state(&view)),
     }

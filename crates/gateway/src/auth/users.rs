@@ -213,6 +213,16 @@ impl Listed {
     }
 }
 
+/// The names in a `userlist.txt`, sorted.
+///
+/// # Errors
+/// It cannot be read, or a line of it cannot; shows nothing of the line.
+pub(crate) fn names_of_file(path: &Path) -> Result<Vec<String>, UsersError> {
+    let mut names: Vec<_> = from_file(path)?.into_keys().collect();
+    names.sort();
+    Ok(names)
+}
+
 /// The users of the file; without a verifier where the password is empty, which lets nobody in.
 fn from_file(path: &Path) -> Result<HashMap<String, Option<Verifier>>, UsersError> {
     let failed = |problem| UsersError::File { path: path.to_owned(), problem };

@@ -1,12 +1,22 @@
 //! The files that the section names.
 
+use std::path::Path;
+
 use herdsman_config::{Reading, quoted};
 
 use super::{GatewayConfig, TlsConfig};
-use crate::auth::{Users, UsersError};
+use crate::auth::{Users, UsersError, names_of_file};
 use crate::listen::{Reception, TlsError};
 
 impl GatewayConfig {
+    /// The names of the users in a `userlist.txt`, as `auth_file` takes it, sorted.
+    ///
+    /// # Errors
+    /// It cannot be read, or a line of it cannot. The message names file and line, and shows nothing of what stands there.
+    pub fn users_of_file(path: &Path) -> Result<Vec<String>, String> {
+        names_of_file(path).map_err(|error| error.to_string())
+    }
+
     /// Reads every file once, so that what is missing is found before anything is started.
     pub(super) fn check_files(&self, reading: &mut Reading<'_>) {
         if let Some(folder) = &self.unix_socket_dir

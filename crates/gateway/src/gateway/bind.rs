@@ -1,7 +1,7 @@
 //! Every port first: nothing else begins before each address is ours.
 
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener as StdTcpListener};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpSocket, lookup_host};
@@ -18,6 +18,10 @@ pub struct Bound {
     pub(super) addresses: Vec<SocketAddr>,
 }
 
+/// Gives a socket that somebody listens on already at this address, where there is one: each once. A socket of one run of
+/// the program after the other loses no client that comes between them.
+pub type Passed<'p> = &'p mut (dyn FnMut(SocketAddr) -> Option<StdTcpListener> + Send);
+
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Clients that come at once, as after a restart, wait here instead of being refused.
 const BACKLOG: u32 = 4096;
@@ -29,14 +33,17 @@ impl Bound {
         &self.addresses
     }
 
-    pub(super) async fn new(config: &GatewayConfig) -> Result<Self, StartError> {
+    pub(super) async fn new(
+        config: &GatewayConfig,
+        passed: Passed<'_>,
+    ) -> Result<Self, StartError> {
         let mut bound = Self { tcp: Vec::new(), unix: None, addresses: Vec::new() };
         for text in &config.listen {
             let failed = |source| StartError::Listen { address: text.clone(), source };
             let address: Address = text.parse().map_err(|expected: &str| {
                 failed(io::Error::new(ErrorKind::InvalidInput, format!("expected {expected}")))
             })?;
-            for listener in listeners(&address).await? {
+            for listener in listeners(&address, passed).await? {
                 bound.addresses.push(listener.local_addr().map_err(failed)?);
                 bound.tcp.push(listener);
             }
@@ -50,14 +57,15 @@ impl Bound {
 }
 
 /// Listens on every address that the host has, all on the same port.
-async fn listeners(wanted: &Address) -> Result<Vec<TcpListener>, StartError> {
+async fn listeners(wanted: &Address, passed: Passed<'_>) -> Result<Vec<TcpListener>, StartError> {
     let mut port = wanted.port;
     let mut listeners = Vec::new();
     let mut absent = None;
     for ip in resolve(wanted).await? {
         let address = SocketAddr::new(ip, port);
         let failed = |source| StartError::Listen { address: address.to_string(), source };
-        match open(address) {
+        let opened = passed(address).map_or_else(|| open(address), adopt);
+        match opened {
             Ok(listener) => {
                 port = listener.local_addr().map_err(failed)?.port();
                 listeners.push(listener);
@@ -111,6 +119,11 @@ fn open(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
+}
+
+fn adopt(listener: StdTcpListener) -> io::Result<TcpListener> {
+    listener.set_nonblocking(true)?;
+    TcpListener::from_std(listener)
 }
 
 fn is_absent(error: &io::Error) -> bool {

@@ -8,7 +8,7 @@ use tokio_postgres::{Client, NoTls, SimpleQueryMessage, SimpleQueryRow};
 
 use crate::harness::{self, Running, STATS, connect, eventually};
 
-const SHOWS: [&str; 19] = [
+const SHOWS: [&str; 24] = [
     "help",
     "pools",
     "node_pools",
@@ -24,6 +24,11 @@ const SHOWS: [&str; 19] = [
     "lists",
     "config",
     "mem",
+    "fds",
+    "peers",
+    "peer_pools",
+    "dns_hosts",
+    "dns_zones",
     "version",
     "topology",
     "state",

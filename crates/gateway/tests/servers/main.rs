@@ -4,10 +4,12 @@
 mod admin;
 mod chaos;
 mod drivers;
+mod exporter;
 mod failover;
 mod gateway;
 mod guard;
 mod harness;
+mod hostile;
 mod load;
 mod login;
 mod misrouting;

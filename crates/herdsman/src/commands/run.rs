@@ -6,6 +6,7 @@
 mod clients;
 mod hooks;
 mod manager;
+mod sockets;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::clients::Clients;
 use self::manager::Watchdog;
+use self::sockets::Sockets;
 use super::mesh;
 use super::stream::{Beside, live};
 use crate::cli::Global;
@@ -35,10 +37,17 @@ pub(crate) async fn run(file: Option<&Path>, global: &Global) -> Result<Exit, Fa
     let mut signals = Signals::listen()
         .map_err(|error| Exit::Internal.with(format!("failed to listen for signals: {error}")))?;
 
-    let server = Server::bind(config.listen.clone(), identity, state(&config, nothing_known_yet()))
-        .await
-        .map_err(|error| Exit::Unavailable.with(error))?;
-    let doors = Clients::bind(&config).await?;
+    let mut sockets = Sockets::passed().map_err(|problem| Exit::Unavailable.with(problem))?;
+    let server = Server::bind_with(
+        config.listen.clone(),
+        identity,
+        state(&config, nothing_known_yet()),
+        &mut |address| sockets.take(address),
+    )
+    .await
+    .map_err(|error| Exit::Unavailable.with(error))?;
+    let doors = Clients::bind(&config, &mut sockets).await?;
+    sockets.done();
     let watcher = Watcher::start(config.setup()).map_err(|error| Exit::Config.with(error))?;
     let api = server.handle();
     api.reload(state(&config, watcher.watch()));
@@ -64,6 +73,8 @@ pub(crate) async fn run(file: Option<&Path>, global: &Global) -> Result<Exit, Fa
                     tracing::info!(signal, "stopping: requests under way may finish");
                     break;
                 }
+                Asked::Pause => clients.pause(),
+                Asked::Resume => clients.resume(),
                 Asked::Reload => {
                     // What went wrong is in the log.
                     let _logged = watchdog.during(Box::pin(running.reload(&clients))).await;
@@ -249,12 +260,16 @@ pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hang_up: Signal,
+    user1: Signal,
+    user2: Signal,
 }
 
 /// What a signal asks for.
 enum Asked {
     End(&'static str),
     Reload,
+    Pause,
+    Resume,
 }
 
 impl Signals {
@@ -263,6 +278,8 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hang_up: signal(SignalKind::hangup())?,
+            user1: signal(SignalKind::user_defined1())?,
+            user2: signal(SignalKind::user_defined2())?,
         })
     }
 
@@ -271,6 +288,8 @@ impl Signals {
             _ = self.terminate.recv() => Asked::End("TERM"),
             _ = self.interrupt.recv() => Asked::End("INT"),
             _ = self.hang_up.recv() => Asked::Reload,
+            _ = self.user1.recv() => Asked::Pause,
+            _ = self.user2.recv() => Asked::Resume,
         }
     }
 

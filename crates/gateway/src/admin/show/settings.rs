@@ -10,7 +10,8 @@ use crate::config::{AuthMethod, GatewayConfig, SessionState, WriteGuard};
 
 pub(super) const CONFIG: &[Column] = header![t "key", t "value", t "default", t "changeable"];
 
-/// Every key with its value, its default, and whether `RELOAD` changes it.
+/// Every key with its value, its default, and whether `RELOAD` changes it; then some under PgBouncer's names, which its
+/// exporters look for.
 pub(super) fn config(config: &GatewayConfig) -> Vec<Row> {
     let defaults = values(&GatewayConfig::default());
     let row = |((key, value), (_, default)): ((&'static str, String), (_, String))| {
@@ -81,6 +82,11 @@ fn values(config: &GatewayConfig) -> Vec<(&'static str, String)> {
         ("pool.transaction_idle_timeout", or_never(pool.transaction_idle_timeout)),
         ("pool.query_timeout", or_never(pool.query_timeout)),
         ("pool.max_clients", pool.max_clients.to_string()),
+        ("max_client_conn", config.max_clients.to_string()),
+        ("default_pool_size", pool.size.to_string()),
+        // There is no such bound, which is zero there.
+        ("max_db_connections", "0".to_owned()),
+        ("max_user_connections", "0".to_owned()),
     ]
 }
 

@@ -10,7 +10,7 @@ use crate::config::{DatabaseConfig, GatewayConfig, PoolMode};
 use crate::stats::{PoolStats, ServerCounts, Stretch, Totals};
 
 /// Every table with its columns, in order.
-const COLUMNS: [(Show, &str); 13] = [
+const COLUMNS: [(Show, &str); 18] = [
     (
         Show::Pools,
         "database user cl_active cl_waiting cl_active_cancel_req cl_waiting_cancel_req sv_active sv_active_cancel \
@@ -57,6 +57,18 @@ const COLUMNS: [(Show, &str); 13] = [
     (Show::Lists, "list items"),
     (Show::Config, "key value default changeable"),
     (Show::Mem, "name size used free memtotal"),
+    (
+        Show::Fds,
+        "fd task user database addr port cancel link client_encoding std_strings datestyle timezone password \
+         scram_client_key scram_server_key",
+    ),
+    (Show::Peers, "peer_id host port pool_size"),
+    (
+        Show::PeerPools,
+        "peer_id cl_active_cancel_req cl_waiting_cancel_req sv_active_cancel sv_login",
+    ),
+    (Show::DnsHosts, "hostname ttl addrs"),
+    (Show::DnsZones, "zonename serial count"),
     (Show::State, "key value"),
     (Show::Topology, "node host port role readable lag_bytes lag_seconds lsn timeline epoch why"),
 ];

@@ -3,6 +3,7 @@
 use herdsman_gateway::{Bound, Gateway, ReloadWish, ReloadWishes, Setup, StartError, Statistics};
 use herdsman_watch::Watch;
 
+use super::sockets::Sockets;
 use crate::config::Config;
 use crate::exit::{Exit, Failed};
 
@@ -23,15 +24,18 @@ impl Wishes {
 pub(super) struct Clients(Option<Gateway>);
 
 impl Clients {
-    /// Listens on every address of the gateway.
+    /// Listens on every address of the gateway, on `sockets` where they are there.
     ///
     /// # Errors
     /// An address cannot be had.
-    pub(super) async fn bind(config: &Config) -> Result<Option<Bound>, Failed> {
+    pub(super) async fn bind(
+        config: &Config,
+        sockets: &mut Sockets,
+    ) -> Result<Option<Bound>, Failed> {
         if config.gateway.listen.is_empty() {
             return Ok(None);
         }
-        let bound = Gateway::bind(&config.gateway).await;
+        let bound = Gateway::bind_with(&config.gateway, &mut |address| sockets.take(address)).await;
         bound.map(Some).map_err(|error| Exit::Unavailable.with(error))
     }
 
@@ -75,6 +79,29 @@ impl Clients {
                 gateway.reload(setup(config, watch))
             }
             None | Some(_) => Ok(vec!["gateway"]),
+        }
+    }
+
+    /// Has new transactions wait.
+    pub(super) fn pause(&self) {
+        match &self.0 {
+            Some(gateway) => {
+                gateway.pause();
+                tracing::info!(
+                    signal = "USR1",
+                    "paused: new transactions wait until RESUME or USR2"
+                );
+            }
+            None => tracing::warn!(signal = "USR1", "nothing to pause: there is no gateway"),
+        }
+    }
+
+    /// Lets them go on.
+    pub(super) fn resume(&self) {
+        match &self.0 {
+            Some(gateway) if gateway.resume() => tracing::info!(signal = "USR2", "resumed"),
+            Some(_) => tracing::info!(signal = "USR2", "nothing was paused or held"),
+            None => tracing::warn!(signal = "USR2", "nothing to resume: there is no gateway"),
         }
     }
 

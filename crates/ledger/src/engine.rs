@@ -5,11 +5,13 @@
 
 mod follow;
 pub mod request;
+mod tally;
 mod verify;
 mod waiting;
 
 use std::{sync::Arc, time::Duration};
 
+use serde::Deserialize;
 use thiserror::Error;
 use tokio::{
     sync::watch,
@@ -22,6 +24,7 @@ use crate::{
     log::{Log, OpenError},
     node::{Answer, Engine, Node, SqlError},
 };
+pub use tally::Tally;
 pub use verify::Verified;
 use waiting::Waiting;
 
@@ -50,7 +53,8 @@ pub struct NodeStatus {
 }
 
 /// How many nodes have a transaction in their data before its client is told that it committed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Ack {
     /// The client's own.
     Local,
@@ -126,6 +130,20 @@ pub enum RequestError {
     Node(String, String),
 }
 
+impl RequestError {
+    /// The SQLSTATE.
+    #[must_use]
+    pub fn sqlstate(&self) -> &str {
+        match self {
+            Self::Sql(SqlError::Refused { state, .. }) | Self::Refused(state) => state,
+            Self::Sql(SqlError::Conflict(_)) | Self::Conflict { .. } => "40001",
+            Self::Cancelled => "57014",
+            Self::Unknown(_) => "08007",
+            Self::Sql(SqlError::Node(_)) | Self::NotTaken(_) | Self::Node(..) => "57P03",
+        }
+    }
+}
+
 /// A running ledger. Clones are the same one; when the last is dropped, its tasks end. Nodes are left as they are.
 #[derive(Clone)]
 pub struct Ledger {
@@ -148,6 +166,7 @@ struct Shared {
 struct Member {
     node: Box<dyn Node>,
     status: watch::Sender<NodeStatus>,
+    tally: tally::Counters,
 }
 
 struct Tasks(Vec<AbortHandle>);
@@ -173,8 +192,11 @@ impl Ledger {
         let (genesis, genesis_entry) = crate::log::open(&*log, fresh).await?;
         let status =
             || NodeStatus { applied: Offset::GENESIS, condition: Condition::Starting, held: false };
-        let members =
-            nodes.into_iter().map(|node| Member { node, status: watch::Sender::new(status()) });
+        let members = nodes.into_iter().map(|node| Member {
+            node,
+            status: watch::Sender::new(status()),
+            tally: tally::Counters::default(),
+        });
         let shared = Arc::new(Shared {
             log,
             genesis,
@@ -205,6 +227,12 @@ impl Ledger {
         let of =
             |it: &Member| (it.node.name().to_owned(), it.node.engine(), it.status.borrow().clone());
         self.shared.members.iter().map(of).collect()
+    }
+
+    /// What came of the entries that each node has read since this began, in the order the nodes were given.
+    #[must_use]
+    pub fn tallies(&self) -> Vec<(String, Tally)> {
+        self.shared.members.iter().map(|it| (it.node.name().to_owned(), it.tally.read())).collect()
     }
 
     /// Waits until a node has an entry in its data.

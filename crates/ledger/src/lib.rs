@@ -11,10 +11,11 @@
 //!   wrong.
 //! - [`log`]: the log itself: Kafka, a file, or memory.
 //! - [`node`]: PostgreSQL, MariaDB and SQLite.
-//! - [`engine`]: what ties them together.
+//! - [`engine`]: what ties them together. [`config`]: the section of the configuration that says what these are.
 
 pub mod certify;
 mod codec;
+pub mod config;
 pub mod engine;
 pub mod entry;
 mod identity;

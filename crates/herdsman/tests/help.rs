@@ -1,6 +1,6 @@
 use crate::program::{Folder, ended};
 
-const COMMANDS: [&str; 15] = [
+const COMMANDS: [&str; 16] = [
     "run",
     "check",
     "doctor",
@@ -10,6 +10,7 @@ const COMMANDS: [&str; 15] = [
     "primary",
     "stream",
     "mesh",
+    "ledger",
     "switchover",
     "hold",
     "resume",

@@ -21,6 +21,7 @@ mod gateway;
 mod haproxy;
 mod help;
 mod hooks;
+mod ledger;
 mod live;
 mod mesh;
 mod notify;

@@ -176,7 +176,14 @@ pub(super) async fn answer(keeper: &Keeper, request: Request) -> Answer {
         Request::Verify { within } => verify(keeper, within).await.map(Answer::Verified),
         Request::Skip { offset } => {
             keeper.all_started().await;
-            keeper.ledger.skip(Offset(offset)).await.map(|at| Answer::Skipped(at.0))
+            match keeper.ledger.skip(Offset(offset)).await {
+                // It is there, and too far.
+                Err(RequestError::Node(node, why)) => {
+                    let message = format!("{node}: {why}");
+                    return Answer::Failed(Refusal { unavailable: false, message });
+                }
+                skipped => skipped.map(|at| Answer::Skipped(at.0)),
+            }
         }
     };
     done.unwrap_or_else(|error| Answer::Failed(refusal(&error)))

@@ -141,7 +141,7 @@ fn the_ledger_is_told_by_node() {
     holds(
         &text,
         &[
-            "herdsman_ledger_end_entry 14",
+            "herdsman_ledger_end_entry{} 14",
             &format!("herdsman_ledger_node_applied_entry{labels} 10"),
             &format!("herdsman_ledger_node_lag_entries{labels} 3"),
             &format!("herdsman_ledger_node_lag_seconds{labels} 0.5"),

@@ -130,7 +130,7 @@ async fn direct(setup: &Setup) -> Result<Status, Failed> {
         }
     };
     let nodes = setup.nodes()?;
-    let looked = nodes.iter().map(|node| async {
+    let looked = nodes.iter().map(|node| async move {
         let missing = |path: &Path| !path.exists();
         match setup.config.nodes.get(node.name()) {
             Some(NodeConfig::Sqlite(file)) if missing(&file.path) => Ok(None),

@@ -52,7 +52,8 @@ fn text<'n>(verdict: &Verdict, nodes: impl Iterator<Item = &'n String>) -> Strin
     for (node, why) in &verdict.absent {
         lines.push(clean(&format!("{node} could not be looked at: {why}")));
     }
-    let present: Vec<_> = nodes.filter(|node| !verdict.absent.contains_key(*node)).collect();
+    let present = nodes.filter(|node| !verdict.absent.contains_key(*node)).cloned();
+    let present: Vec<String> = present.collect();
     let alike = if verdict.tables.iter().all(|table| table.alike) { "hold" } else { "do not hold" };
     let who = match present.as_slice() {
         [] => return lines.join("\n"),

@@ -58,7 +58,7 @@ pub(crate) async fn run(file: Option<&Path>, global: &Global) -> Result<Exit, Fa
     let metrics = Metrics::of(clients.statistics(), hooks.statuses());
     let mut beside = Beside::start(&config, &watcher, metrics.clone())?;
     api.offer_metrics(Some(Arc::new(metrics.clone())));
-    let ledger = ledger::Beside::start(&config, metrics.clone())?;
+    let ledger = ledger::Beside::start(&config, metrics.clone()).await?;
     let mesh = mesh::Beside::start(&config, &api, metrics)?;
     let mut running = Running { config, watcher, api, mesh, hooks, log_file };
     let wishes = clients.wishes();

@@ -18,9 +18,9 @@ impl Beside {
     ///
     /// # Errors
     /// Another program on this machine follows the same ledger, or its socket cannot be made.
-    pub(crate) fn start(config: &Config, metrics: Metrics) -> Result<Self, Failed> {
+    pub(crate) async fn start(config: &Config, metrics: Metrics) -> Result<Self, Failed> {
         let Some(setup) = Setup::of(config) else { return Ok(Self::default()) };
-        let serving = Serving::take(setup)?;
+        let serving = Serving::take(setup).await?;
         let stop = CancellationToken::new();
         let stopped = stop.clone();
         let task = tokio::spawn(async move {

@@ -20,7 +20,7 @@ pub(super) async fn run(args: &ConfigFile, global: &Global) -> Result<Exit, Fail
     }
     let mut signals = Signals::listen()
         .map_err(|error| Exit::Internal.with(format!("failed to listen for signals: {error}")))?;
-    let serving = Serving::take(setup)?;
+    let serving = Serving::take(setup).await?;
     let stop = CancellationToken::new();
     let mut watchdog = Watchdog::of_manager();
     let up = |_: &_| {

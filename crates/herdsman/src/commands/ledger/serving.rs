@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use herdsman_node::Backoff;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::door::Door;
@@ -16,6 +17,10 @@ use crate::exit::{Exit, Failed};
 const AGAIN: Backoff =
     Backoff { first: Duration::from_millis(200), longest: Duration::from_secs(10) };
 
+/// How long the lock is waited for.
+const PATIENCE: Duration = Duration::from_secs(5);
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
 /// What only one program on a machine has.
 #[derive(Debug)]
 pub(super) struct Serving {
@@ -24,18 +29,24 @@ pub(super) struct Serving {
 }
 
 impl Serving {
-    /// Takes it.
+    /// Takes it. A command that does without a program that runs has it for a moment.
     ///
     /// # Errors
-    /// Another program has it, or there is no place for it.
-    pub(super) fn take(setup: Setup) -> Result<Self, Failed> {
-        let Some(lock) = Lock::take(&setup.socket)? else {
-            return Err(Exit::Unavailable.with(format!(
-                "another program follows this ledger: it has {}",
-                lock::place(&setup.socket).display()
-            )));
-        };
-        Ok(Self { setup, _lock: lock })
+    /// Another program keeps it, or there is no place for it.
+    pub(super) async fn take(setup: Setup) -> Result<Self, Failed> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(lock) = Lock::take(&setup.socket)? {
+                return Ok(Self { setup, _lock: lock });
+            }
+            if Instant::now() >= deadline {
+                return Err(Exit::Unavailable.with(format!(
+                    "another program follows this ledger: it has {}",
+                    lock::place(&setup.socket).display()
+                )));
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
     }
 
     /// Lets the nodes follow, and answers commands, until it is told to stop. `up` is told once the log is there.

@@ -117,11 +117,12 @@ pub(crate) enum Command {
     /// Hand every row change to your code, a command, a webhook or Kafka, in order
     #[command(after_help = STREAM_EXAMPLES)]
     Stream(StreamArgs),
-    /// Have several servers take writes and hold the same rows, whatever happens
+    /// Have several servers take writes and hold the same rows; of several makes: ledger
     #[command(after_help = MESH_EXAMPLES)]
     Mesh(MeshArgs),
     /// Have databases of several makes follow one log, every write in the same order
-    #[command(after_help = LEDGER_EXAMPLES)]
+    // Not on the first screen of the help: `mesh` names it.
+    #[command(hide = true, after_help = LEDGER_EXAMPLES)]
     Ledger(LedgerArgs),
     /// Make a standby the primary without an error for any client; also: hold, resume
     #[command(after_help = SWITCHOVER_EXAMPLES)]

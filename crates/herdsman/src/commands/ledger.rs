@@ -33,7 +33,7 @@ pub(crate) struct LedgerArgs {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Have every node follow the log until told to stop: what `herdsman run` does, and nothing else
+    /// Have every node follow the log until told to stop: part of `herdsman run`
     #[command(after_help = examples::RUN)]
     Run(ConfigFile),
     /// Show how far each node is behind the end of the log, and who may not go on and why

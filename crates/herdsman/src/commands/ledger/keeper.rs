@@ -80,8 +80,10 @@ impl Keeper {
                 tally,
             }
         };
+        // Before the lock is asked for again, for each node.
+        let end = lock(&self.ends).last();
         LedgerNumbers {
-            end: lock(&self.ends).last(),
+            end,
             nodes: self.ledger.status().into_iter().zip(tallies).map(node).collect(),
         }
     }

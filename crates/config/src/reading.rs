@@ -33,7 +33,7 @@ pub struct Reading<'a> {
 }
 
 /// Every key at the top level, whoever reads it: a program takes what it needs, and a typing error is one everywhere.
-const KEYS: [&str; 16] = [
+const KEYS: [&str; 17] = [
     "hosts",
     "groups",
     "host_groups",
@@ -49,6 +49,7 @@ const KEYS: [&str; 16] = [
     "stream",
     "gateway",
     "mesh",
+    "ledger",
     "hooks",
 ];
 
@@ -97,7 +98,7 @@ impl<'a> Reading<'a> {
         }
     }
 
-    /// The `hosts:` section.
+    /// The `hosts:` section. Only a ledger, which may be of other servers, does without.
     pub fn hosts(&mut self) -> BTreeMap<NodeName, Host> {
         let misshapen = hosts::misshapen(&self.places, &self.page);
         if !misshapen.is_empty() {
@@ -107,7 +108,8 @@ impl<'a> Reading<'a> {
         let problems_before = self.problems.len();
         let entries = self.section::<BTreeMap<String, HostEntry>>("hosts").unwrap_or_default();
         if entries.is_empty() {
-            if self.problems.len() == problems_before {
+            let needed = !self.has(&["ledger"]) || self.has(&["hosts"]);
+            if needed && self.problems.len() == problems_before {
                 let at = "`hosts` lists no node, expected at least one";
                 let missing = "`hosts` is missing, expected at least one node below it";
                 let there = self.places.find(&["hosts"]).is_some();

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::commands::ledger::LedgerArgs;
 use crate::commands::mesh::MeshArgs;
 use crate::commands::sandbox::SandboxArgs;
 use crate::commands::stream::StreamArgs;
@@ -90,7 +91,7 @@ pub(crate) enum LogFormat {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Watch the nodes; serve API, gateway, stream and mesh until told to stop
+    /// Watch the nodes; serve API, gateway, stream, mesh and ledger until told to stop
     #[command(after_help = RUN_EXAMPLES)]
     Run(ConfigFile),
     /// Say what is wrong with the configuration, or what it means; also: import
@@ -120,9 +121,13 @@ pub(crate) enum Command {
     /// Hand every row change to your code, a command, a webhook or Kafka, in order
     #[command(after_help = STREAM_EXAMPLES)]
     Stream(StreamArgs),
-    /// Have several servers take writes and hold the same rows, whatever happens
+    /// Have several servers take writes and hold the same rows; of several makes: ledger
     #[command(after_help = MESH_EXAMPLES)]
     Mesh(MeshArgs),
+    /// Have databases of several makes follow one log, every write in the same order
+    // Not on the first screen of the help: `mesh` names it.
+    #[command(hide = true, after_help = LEDGER_EXAMPLES)]
+    Ledger(LedgerArgs),
     /// Make a standby the primary without an error for any client; also: hold, resume
     #[command(after_help = SWITCHOVER_EXAMPLES)]
     Switchover(SwitchoverArgs),
@@ -466,6 +471,12 @@ Examples:
   herdsman mesh up --plan                      what would be changed?
   herdsman mesh up && herdsman run
   herdsman mesh status --watch";
+
+const LEDGER_EXAMPLES: &str = "\
+Examples:
+  herdsman ledger run &
+  herdsman ledger sql \"CREATE TABLE account (id bigint PRIMARY KEY, balance bigint)\"
+  herdsman ledger status && herdsman ledger verify";
 
 const SANDBOX_EXAMPLES: &str = "\
 Examples:

@@ -15,6 +15,7 @@ pub(crate) mod console;
 pub(crate) mod doctor;
 pub(crate) mod explain;
 pub(crate) mod import;
+pub(crate) mod ledger;
 pub(crate) mod manual;
 pub(crate) mod mesh;
 pub(crate) mod primary;
@@ -36,6 +37,7 @@ pub(crate) async fn dispatch(cli: Cli) -> ExitCode {
         None | Some(Command::Run(_)) => true,
         Some(Command::Stream(args)) => args.runs(),
         Some(Command::Mesh(args)) => args.runs(),
+        Some(Command::Ledger(args)) => args.runs(),
         Some(_) => false,
     };
     if global.debug
@@ -63,6 +65,7 @@ pub(crate) async fn dispatch(cli: Cli) -> ExitCode {
         Some(Command::Resume) => Box::pin(console::resume(global)).await,
         Some(Command::Switchover(args)) => Box::pin(console::switchover(&args, global)).await,
         Some(Command::Mesh(args)) => Box::pin(mesh::run(&args, global)).await,
+        Some(Command::Ledger(args)) => Box::pin(ledger::run(&args, global)).await,
         Some(Command::Stream(args)) => Box::pin(stream::run(&args, global)).await,
         Some(Command::Sandbox(args)) => return sandbox::run(args).await,
         Some(Command::Completions(args)) => completions::run(&args),

@@ -18,6 +18,7 @@
 //! | `stream` | see [`herdsman_stream::StreamConfig`] | |
 //! | `gateway` | see [`herdsman_gateway::GatewayConfig`] | no gateway |
 //! | `mesh` | see [`herdsman_mesh::MeshConfig`] | no mesh |
+//! | `ledger` | see [`herdsman_ledger::config::LedgerConfig`] | no ledger |
 //! | `hooks` | list of [`herdsman_hooks::HookConfig`] | none |
 //!
 //! Besides libpq's keys a host takes, instead of `password`: `b64password` (base64), `password_file` (the first line of
@@ -35,6 +36,7 @@ use herdsman_api::{ApiConfig, Groups, Listen, Ssl};
 use herdsman_config::{File, Reading};
 use herdsman_gateway::GatewayConfig;
 use herdsman_hooks::HooksConfig;
+use herdsman_ledger::config::LedgerConfig;
 use herdsman_mesh::MeshConfig;
 use herdsman_node::{Conninfo, NodeName};
 use herdsman_stream::StreamConfig;
@@ -62,6 +64,7 @@ pub(crate) struct Config {
     /// The same for the same text of that section: what it means cannot be compared.
     pub(crate) stream_print: u64,
     pub(crate) mesh: MeshConfig,
+    pub(crate) ledger: LedgerConfig,
     pub(crate) hooks: HooksConfig,
     /// The same for the same text of `hosts`.
     pub(crate) hosts_print: u64,
@@ -126,6 +129,7 @@ impl Config {
         let stream_print = print(&reading.section::<serde_json::Value>("stream"));
 
         let mesh = MeshConfig::read(reading, &hosts);
+        let ledger = LedgerConfig::read(reading, &hosts);
         let hooks = HooksConfig::read(reading, &hosts);
         let hosts_print = print(&reading.section::<serde_json::Value>("hosts"));
 
@@ -138,6 +142,7 @@ impl Config {
             || reading.has_secret_below(&["stream"])
             || reading.has_secret_below(&["gateway"])
             || reading.has_secret_below(&["mesh"])
+            || reading.has_secret_below(&["ledger"])
             || reading.has_secret_below(&["api", "tokens"])
             || reading.has_secret_below(&["hooks"])
             || hosts.values().any(|host| host.inline_password);
@@ -166,6 +171,7 @@ impl Config {
             stream,
             stream_print,
             mesh,
+            ledger,
             hooks,
             hosts_print,
             koyo,

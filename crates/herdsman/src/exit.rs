@@ -38,7 +38,7 @@ pub(crate) const MANUAL: &[(Exit, &str)] = &[
     ),
     (
         Exit::Unavailable,
-        "status, primary, switchover, mesh: Herdsman cannot be asked. run: an address cannot be listened on.",
+        "status, primary, switchover, mesh, ledger: Herdsman cannot be asked. run: an address cannot be listened on.",
     ),
     (Exit::Internal, "An error that should not happen; please report it."),
     (Exit::Config, "The configuration is wrong; nothing was started."),

@@ -7,6 +7,7 @@
 mod gateway;
 mod herd;
 mod hooks;
+mod ledger;
 mod mesh;
 mod stream;
 mod write;
@@ -26,15 +27,19 @@ use tokio::sync::watch;
 use self::gateway::Gateway;
 use self::herd::Herd;
 use self::hooks::Hooks;
+use self::ledger::Ledger;
+pub(crate) use self::ledger::{LedgerNode, LedgerNumbers};
 use self::mesh::Mesh;
 use self::stream::Stream;
 pub(crate) use self::stream::StreamSource;
+use crate::commands::ledger::Keeper;
 
 /// Where the parts are asked.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Metrics {
     gateway: Option<Statistics>,
     hooks: Statuses,
+    ledger: Arc<Mutex<Option<Arc<Keeper>>>>,
     mesh: Arc<Mutex<Option<watch::Receiver<Arc<Status>>>>>,
     stream: Arc<Mutex<Option<StreamSource>>>,
 }
@@ -50,6 +55,11 @@ impl Metrics {
         *self.mesh.lock().unwrap_or_else(PoisonError::into_inner) = mesh;
     }
 
+    /// From now on with a ledger's, or without.
+    pub(crate) fn offer_ledger(&self, ledger: Option<Arc<Keeper>>) {
+        *self.ledger.lock().unwrap_or_else(PoisonError::into_inner) = ledger;
+    }
+
     /// From now on with a stream's, or without.
     pub(crate) fn offer_stream(&self, stream: Option<StreamSource>) {
         *self.stream.lock().unwrap_or_else(PoisonError::into_inner) = stream;
@@ -58,6 +68,11 @@ impl Metrics {
     fn stream(&self) -> Option<Stream> {
         let stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
         stream.as_ref().and_then(StreamSource::numbers)
+    }
+
+    fn ledger(&self) -> Option<Ledger> {
+        let ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
+        ledger.as_ref().map(|keeper| Ledger(keeper.numbers()))
     }
 
     fn mesh(&self) -> Option<Mesh> {
@@ -79,6 +94,9 @@ impl herdsman_api::Metrics for Metrics {
         }
         if let Some(mesh) = self.mesh() {
             take(Box::new(mesh));
+        }
+        if let Some(ledger) = self.ledger() {
+            take(Box::new(ledger));
         }
         take(Box::new(Hooks(self.hooks.read())));
         let mut text = String::new();

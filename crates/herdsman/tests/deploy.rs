@@ -41,6 +41,7 @@ fn alerts_and_dashboard_ask_for_nothing_that_is_not_told() {
     let mut told = of_a_cluster_with_a_gateway();
     told.extend(of_a_mesh());
     told.extend(of_a_stream());
+    told.extend(of_a_ledger());
     told.insert("up".to_owned(), BTreeSet::new());
     let (rules, series, dashboard) = (rules(), series(), dashboard());
     assert!(
@@ -143,6 +144,15 @@ fn of_a_mesh() -> Told {
     let yard = Yard::up();
     let (_running, api) = yard.run();
     scrape(&api, &["herdsman_mesh_link_lag_seconds", "herdsman_mesh_target_working"])
+}
+
+fn of_a_ledger() -> Told {
+    let folder = Folder::new();
+    let ledger = "ledger: {log: {embedded: {path: all.log}}, nodes: {a: {sqlite: {path: a.db}}}}";
+    let hosts = "hosts: {n1: {host: 127.0.0.1, port: 1, sslmode: disable}}";
+    let running =
+        folder.start(&["run", &folder.file("h.yml", &format!("{hosts}\nport: 0\n{ledger}\n"))]);
+    scrape(&running.url(), &["herdsman_ledger_node_fenced", "herdsman_ledger_transactions_total"])
 }
 
 fn of_a_stream() -> Told {

@@ -1,6 +1,6 @@
 use crate::program::{Folder, ended};
 
-const COMMANDS: [&str; 16] = [
+const COMMANDS: [&str; 17] = [
     "run",
     "check",
     "import",
@@ -11,6 +11,7 @@ const COMMANDS: [&str; 16] = [
     "primary",
     "stream",
     "mesh",
+    "ledger",
     "switchover",
     "hold",
     "resume",

@@ -22,6 +22,7 @@ mod haproxy;
 mod help;
 mod hooks;
 mod import;
+mod ledger;
 mod live;
 mod mesh;
 mod notify;

@@ -95,6 +95,7 @@ fn sections() -> Vec<(&'static str, Section)> {
         ("gateway", of("gateway", "GatewayConfig")),
         ("stream", of("stream", "StreamConfig")),
         ("mesh", of("mesh", "MeshConfig")),
+        ("ledger", of("ledger", "LedgerConfig")),
         ("hooks", Section::List { krate: "hooks", name: "HookConfig" }),
     ]
 }
@@ -158,6 +159,7 @@ fn every_configuration_in_the_documentation_fits_the_schema_and_a_wrong_one_does
         ("gateway: {users: {u: {pool: {size: x}}}}", "gateway.users.u.pool.size"),
         ("stream: {sinks: {s: {carrier_pigeon: {}}}}", "stream.sinks.s.carrier_pigeon"),
         ("mesh: {nodes: n1}", "mesh.nodes"),
+        ("ledger: {nodes: {a: {oracle: {}}}}", "ledger.nodes.a.oracle"),
         ("hooks: [{name: a, hosts: {files: x}}]", "hooks.hosts.files"),
     ] {
         let value: Value = serde_saphyr::from_str(text).unwrap();

@@ -5,12 +5,14 @@
 
 mod follow;
 pub mod request;
+mod tally;
 mod upkeep;
 mod verify;
 mod waiting;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
+use serde::Deserialize;
 use thiserror::Error;
 use tokio::{
     sync::{Notify, watch},
@@ -23,6 +25,7 @@ use crate::{
     log::{Log, OpenError},
     node::{Answer, Engine, Node, SqlError},
 };
+pub use tally::Tally;
 pub use verify::Verified;
 use waiting::Waiting;
 
@@ -53,7 +56,8 @@ pub struct NodeStatus {
 }
 
 /// How many nodes have a transaction in their data before its client is told that it committed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Ack {
     /// The client's own.
     Local,
@@ -185,6 +189,7 @@ struct Member {
     status: watch::Sender<NodeStatus>,
     /// It was fenced, and may follow again.
     again: Notify,
+    tally: tally::Counters,
 }
 
 struct Tasks(Vec<AbortHandle>);
@@ -218,6 +223,7 @@ impl Ledger {
             node,
             status: watch::Sender::new(status()),
             again: Notify::new(),
+            tally: tally::Counters::default(),
         });
         let shared = Arc::new(Shared {
             log,
@@ -250,6 +256,12 @@ impl Ledger {
         let of =
             |it: &Member| (it.node.name().to_owned(), it.node.engine(), it.status.borrow().clone());
         self.shared.members.iter().map(of).collect()
+    }
+
+    /// What came of the entries that each node has read since this began, in the order the nodes were given.
+    #[must_use]
+    pub fn tallies(&self) -> Vec<(String, Tally)> {
+        self.shared.members.iter().map(|it| (it.node.name().to_owned(), it.tally.read())).collect()
     }
 
     /// Waits until a node has an entry in its data.

@@ -12,10 +12,11 @@
 //! - [`log`]: the log itself: Kafka, a file, or memory.
 //! - [`node`]: PostgreSQL, MariaDB and SQLite.
 //! - [`snapshot`]: all that a node holds at one place in the log, for other nodes and for files.
-//! - [`engine`]: what ties them together.
+//! - [`engine`]: what ties them together. [`config`]: the section of the configuration that says what these are.
 
 pub mod certify;
 mod codec;
+pub mod config;
 pub mod engine;
 pub mod entry;
 mod identity;

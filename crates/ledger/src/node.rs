@@ -23,7 +23,7 @@ use thiserror::Error;
 use tokio::sync::mpsc;
 
 use crate::{
-    ChainHash, Offset,
+    ChainHash, LogId, Offset,
     entry::Genesis,
     replica::{Durable, Step},
     snapshot::Part,
@@ -110,8 +110,23 @@ impl SqlError {
 pub struct Answer {
     /// Rows it changed; 0 for one that returns rows.
     pub affected: u64,
+    /// The names of the columns of those rows; none where it returns no rows.
+    pub columns: Vec<String>,
     /// Rows it returned.
     pub rows: Vec<Vec<Option<String>>>,
+}
+
+/// Where a node is, as it has written down.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The log it follows.
+    pub log: LogId,
+    /// The last entry in its data.
+    pub applied: Offset,
+    /// The log up to there.
+    pub hash: ChainHash,
+    /// Why it may not go on, if that was found.
+    pub fenced: Option<String>,
 }
 
 /// What a transaction would change.
@@ -159,6 +174,9 @@ pub trait Node: Send + Sync + 'static {
 
     /// What it has written down.
     async fn durable(&self) -> Result<Durable, NodeError>;
+
+    /// Where it is; `None` if it follows no log yet. Changes nothing, and reads little.
+    async fn place(&self) -> Result<Option<Place>, NodeError>;
 
     /// Does what the steps say and writes it down, in one transaction. To be called again with the same steps after
     /// [`NodeError::Environmental`]: what was done is not done twice.

@@ -5,6 +5,7 @@
 
 mod check;
 mod codec;
+mod sql;
 
 use std::collections::BTreeMap;
 

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use herdsman_hooks::HookConfig;
+use herdsman_ledger::config::LogConfig;
 use herdsman_node::{Conninfo, NodeName, Role, Tls};
 use tokio::task::JoinSet;
 
@@ -74,6 +75,7 @@ fn summary(config: &Config) -> String {
     lines.extend(gateway::summary(&config.gateway));
     lines.extend(stream(config));
     lines.extend(mesh(config));
+    lines.extend(ledger(config));
     lines.extend(config.hooks.0.iter().filter_map(hook));
     lines.extend(config.notes.iter().map(|note| format!("  note: {note}")));
     lines.join("\n")
@@ -100,6 +102,18 @@ fn mesh(config: &Config) -> Option<String> {
     (!nodes.is_empty()).then(|| {
         format!("  mesh {} of {}: {}", mesh.name, nodes.join(", "), mesh.tables.join(", "))
     })
+}
+
+/// Who follows which log; nothing where there is no ledger.
+fn ledger(config: &Config) -> Option<String> {
+    let ledger = &config.ledger;
+    let log = match ledger.log.as_ref()? {
+        LogConfig::Embedded(log) => log.path.display().to_string(),
+        LogConfig::Kafka(log) => format!("topic {} of {}", log.topic, log.brokers.join(", ")),
+    };
+    let nodes = ledger.nodes.iter().map(|(name, node)| format!("{name} ({})", node.engine()));
+    let nodes: Vec<_> = nodes.collect();
+    Some(format!("  ledger {}: {} follow {log}", ledger.name, nodes.join(", ")))
 }
 
 /// What is done when the herd changes.

@@ -5,7 +5,7 @@
 
 mod clients;
 mod hooks;
-mod manager;
+pub(super) mod manager;
 mod sockets;
 
 use std::path::Path;
@@ -20,8 +20,8 @@ use tokio_util::sync::CancellationToken;
 use self::clients::Clients;
 use self::manager::Watchdog;
 use self::sockets::Sockets;
-use super::mesh;
 use super::stream::{Beside, live};
+use super::{ledger, mesh};
 use crate::cli::Global;
 use crate::config::{Config, ConfigError, Depth};
 use crate::exit::{Exit, Failed};
@@ -31,6 +31,12 @@ use crate::metrics::Metrics;
 /// Runs until a signal ends it.
 pub(crate) async fn run(file: Option<&Path>, global: &Global) -> Result<Exit, Failed> {
     let config = Config::load(file, Depth::Full)?;
+    if config.nodes.is_empty() {
+        return Err(Exit::Config.with(format!(
+            "{} has no `hosts`, expected at least one to watch; `herdsman ledger run` runs a ledger and nothing else",
+            config.path.display()
+        )));
+    }
     let identity = identity(&config).map_err(|problem| Exit::Config.with(problem))?;
     let log_file = logs::start(&config.log, global.debug, global.log_format)
         .map_err(|problem| Exit::Config.with(problem))?;
@@ -61,6 +67,7 @@ pub(crate) async fn run(file: Option<&Path>, global: &Global) -> Result<Exit, Fa
     let metrics = Metrics::of(clients.statistics(), hooks.statuses());
     let mut beside = Beside::start(&config, &watcher, metrics.clone())?;
     api.offer_metrics(Some(Arc::new(metrics.clone())));
+    let ledger = ledger::Beside::start(&config, metrics.clone()).await?;
     let mesh = mesh::Beside::start(&config, &api, metrics, watcher.watch())?;
     let mut running = Running { config, watcher, api, mesh, hooks, log_file };
     let wishes = clients.wishes();
@@ -96,7 +103,7 @@ pub(crate) async fn run(file: Option<&Path>, global: &Global) -> Result<Exit, Fa
     stop.cancel();
     let drained = watchdog.during(async {
         let (ended, ()) = tokio::join!(serving, clients.stop());
-        tokio::join!(beside.stop(), running.mesh.stop(), running.hooks.stop());
+        tokio::join!(beside.stop(), ledger.stop(), running.mesh.stop(), running.hooks.stop());
         running.watcher.stop().await;
         ended
     });
@@ -176,6 +183,7 @@ impl Running {
             log: self.config.log.clone(),
             stream: self.config.stream.clone(),
             stream_print: self.config.stream_print,
+            ledger: self.config.ledger.clone(),
             ..config
         };
         Ok(())
@@ -201,6 +209,11 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("loglevel", old.log.level != new.log.level),
         ("logfile", old.log.file != new.log.file),
         ("stream", old.stream_print != new.stream_print),
+        (
+            "ledger",
+            old.ledger != new.ledger
+                || (old.hosts_print != new.hosts_print && !new.ledger.nodes.is_empty()),
+        ),
     ];
     changed.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key).collect()
 }

@@ -328,11 +328,11 @@ fn nested_keys_of_the_watch_section_are_checked() {
 fn other_keys_are_checked() {
     below(
         "prot: 8080\n",
-        "4:1: unknown key `prot`, expected hosts, groups, host_groups, bind, port, ssl, loglevel, logfile, watch, availability, api, route, stream, gateway, mesh or hooks",
+        "4:1: unknown key `prot`, expected hosts, groups, host_groups, bind, port, ssl, loglevel, logfile, watch, availability, api, route, stream, gateway, mesh, ledger or hooks",
     );
     below(
         "Port: 1\nfoo: 2\n",
-        "4:1: unknown key `Port`, expected hosts, groups, host_groups, bind, port, ssl, loglevel, logfile, watch, availability, api, route, stream, gateway, mesh or hooks",
+        "4:1: unknown key `Port`, expected hosts, groups, host_groups, bind, port, ssl, loglevel, logfile, watch, availability, api, route, stream, gateway, mesh, ledger or hooks",
     );
     below("port: http\n", "4:7: `port` is `http`, expected a whole number from 0 to 65535");
     below("port: 70000\n", "4:7: `port` is `70000`, expected a whole number from 0 to 65535");
@@ -372,7 +372,7 @@ fn other_keys_are_checked() {
     below("logfile: [x]\n", "4:10: `logfile` is a list, expected a single value");
     below(
         "1: x\n",
-        "4:1: unknown key `1`, expected hosts, groups, host_groups, bind, port, ssl, loglevel, logfile, watch, availability, api, route, stream, gateway, mesh or hooks",
+        "4:1: unknown key `1`, expected hosts, groups, host_groups, bind, port, ssl, loglevel, logfile, watch, availability, api, route, stream, gateway, mesh, ledger or hooks",
     );
     below(
         "loglevel: !!int x\n",

@@ -125,6 +125,35 @@ fn the_mesh_is_told_by_link() {
 }
 
 #[test]
+fn the_ledger_is_told_by_node() {
+    let tally = herdsman_ledger::engine::Tally { committed: 8, conflict: 2, ..Default::default() };
+    let node = LedgerNode {
+        name: "lite".to_owned(),
+        engine: herdsman_ledger::node::Engine::Sqlite,
+        applied: 10,
+        following: true,
+        fenced: false,
+        behind: 0.5,
+        tally,
+    };
+    let text = written(Ledger(LedgerNumbers { end: Some(14), nodes: vec![node] }));
+    let labels = "{node=\"lite\",engine=\"sqlite\"}";
+    holds(
+        &text,
+        &[
+            "herdsman_ledger_end_entry{} 14",
+            &format!("herdsman_ledger_node_applied_entry{labels} 10"),
+            &format!("herdsman_ledger_node_lag_entries{labels} 3"),
+            &format!("herdsman_ledger_node_lag_seconds{labels} 0.5"),
+            &format!("herdsman_ledger_node_following{labels} 1"),
+            &format!("herdsman_ledger_node_fenced{labels} 0"),
+            "herdsman_ledger_transactions_total{node=\"lite\",outcome=\"committed\"} 8",
+            "herdsman_ledger_transactions_total{node=\"lite\",outcome=\"conflict\"} 2",
+        ],
+    );
+}
+
+#[test]
 fn the_gateway_is_told_by_pool() {
     let mut pool = PoolStatistics::default();
     pool.database = "app \"x\"".to_owned();

@@ -30,7 +30,9 @@ pub fn whole(sources: &Sources, sections: &[(&str, Section)]) -> Value {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Configuration of Herdsman",
         "type": "object",
-        "required": ["hosts"],
+        // A ledger may be of files alone.
+        "if": { "not": { "required": ["ledger"] } },
+        "then": { "required": ["hosts"] },
         "additionalProperties": false,
         "properties": properties,
     })

@@ -9,8 +9,10 @@ use syn::{Attribute, Expr, Fields, GenericArgument, Lit, Meta, PathArguments, To
 use super::values::{Facts, renamed, text};
 
 /// Crates with sections, or with types that these share.
-const CRATES: [&str; 10] =
-    ["watch", "api", "config", "node", "route", "gateway", "wal", "stream", "mesh", "hooks"];
+const CRATES: [&str; 11] = [
+    "watch", "api", "config", "node", "route", "gateway", "wal", "stream", "mesh", "ledger",
+    "hooks",
+];
 
 /// All of them.
 pub struct Sources {

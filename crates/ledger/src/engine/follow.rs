@@ -218,6 +218,7 @@ async fn apply(shared: &Shared, member: &Member, steps: &mut Vec<Step>) -> Resul
         }
     }
     for step in steps.drain(..) {
+        member.tally.count(step.outcome);
         shared.waiting.tell(&step);
     }
     member.status.send_modify(|status| {

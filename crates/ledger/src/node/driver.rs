@@ -17,7 +17,7 @@ use clients::Clients;
 use tokio::sync::{Mutex, mpsc};
 
 use super::{
-    Checksums, Engine, Node, NodeError, SqlError, Transaction,
+    Checksums, Engine, Node, NodeError, Place, SqlError, Transaction,
     dialect::{Dialect, Failure, Purpose, Session as _},
 };
 use crate::{
@@ -145,6 +145,13 @@ impl<D: Dialect> Shared<D> {
         given
     }
 
+    async fn place(&self) -> Result<Option<Place>, NodeError> {
+        let mut session = self.capturing().await.map_err(Failure::while_applying)?;
+        let found = notes::found(&self.dialect, &mut session).await?;
+        self.give_back(session);
+        Ok(found)
+    }
+
     async fn capturing(&self) -> Result<D::Session, Failure> {
         if let Some(session) = self.idle().pop() {
             return Ok(session);
@@ -184,6 +191,17 @@ impl<D: Dialect> Node for SqlNode<D> {
     async fn durable(&self) -> Result<Durable, NodeError> {
         let job = async |dialect: &D, session: &mut D::Session| notes::read(dialect, session).await;
         self.shared.applying(job).await
+    }
+
+    async fn place(&self) -> Result<Option<Place>, NodeError> {
+        match self.shared.place().await {
+            // As for a transaction that begins.
+            Err(NodeError::Environmental(_)) => {
+                self.shared.idle().clear();
+                self.shared.place().await
+            }
+            found => found,
+        }
     }
 
     async fn apply(&self, steps: &[Step]) -> Result<(), NodeError> {

@@ -352,11 +352,27 @@ impl Session for MariaDbSession {
                 Either::Left(done) => {
                     answer.affected = answer.affected.saturating_add(done.rows_affected());
                 }
-                Either::Right(one) => answer.rows.push(row(&one)?),
+                Either::Right(one) => {
+                    if answer.columns.is_empty() {
+                        answer.columns = names(one.columns());
+                    }
+                    answer.rows.push(row(&one)?);
+                }
             }
+        }
+        drop(results);
+        if answer.rows.is_empty() && answer.affected == 0 {
+            // Columns without rows are told when a statement is prepared, and then only.
+            let sql = sqlx::AssertSqlSafe(sql.to_owned()).into_sql_str();
+            let prepared = self.connection.prepare(sql).await.map_err(|error| failure(&error))?;
+            answer.columns = names(sqlx::Statement::columns(&prepared));
         }
         Ok(answer)
     }
+}
+
+fn names(columns: &[sqlx::mysql::MySqlColumn]) -> Vec<String> {
+    columns.iter().map(|it| it.name().to_owned()).collect()
 }
 
 /// Whatever the types are, in text.

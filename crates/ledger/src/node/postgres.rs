@@ -257,11 +257,12 @@ impl Session for PostgresSession {
         if statement.columns().is_empty() {
             let affected =
                 self.client.execute(&statement, &[]).await.map_err(|error| failure(&error))?;
-            return Ok(Answer { affected, rows: Vec::new() });
+            return Ok(Answer { affected, ..Answer::default() });
         }
+        let columns = statement.columns().iter().map(|it| it.name().to_owned()).collect();
         // In text, whatever the types are.
         let messages = self.client.simple_query(sql).await.map_err(|error| failure(&error))?;
-        let mut answer = Answer::default();
+        let mut answer = Answer { columns, ..Answer::default() };
         for message in messages {
             match message {
                 tokio_postgres::SimpleQueryMessage::Row(row) => {

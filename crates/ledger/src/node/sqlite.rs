@@ -320,10 +320,13 @@ impl Session for SqliteSession {
         let done = self.run(move |connection| {
             let before = connection.total_changes();
             // A second statement in the text is refused.
-            let rows = texts(connection.prepare(&sql)?.raw_query())?;
+            let mut statement = connection.prepare(&sql)?;
+            let columns = statement.column_names().into_iter().map(str::to_owned).collect();
+            let rows = texts(statement.raw_query())?;
+            drop(statement);
             // The last statement's own changes, without those of triggers; of a query, somebody else's.
             let changed = connection.total_changes() != before;
-            Ok(Answer { affected: if changed { connection.changes() } else { 0 }, rows })
+            Ok(Answer { affected: if changed { connection.changes() } else { 0 }, columns, rows })
         });
         done.await
     }

@@ -8,12 +8,12 @@ use sd_notify::NotifyState;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 /// Every port is open, and `doing` is what `systemctl status` shows.
-pub(super) fn ready(doing: &str) {
+pub(in crate::commands) fn ready(doing: &str) {
     tell(&[NotifyState::Ready, NotifyState::Status(doing)]);
 }
 
 /// The configuration is read again; [`ready`] says when that is over, however it ended.
-pub(super) fn reloading() {
+pub(in crate::commands) fn reloading() {
     // Without the time the manager would not know which of its own wishes this answers.
     match NotifyState::monotonic_usec_now() {
         Ok(now) => tell(&[NotifyState::Reloading, now, NotifyState::Status("reloading")]),
@@ -24,7 +24,7 @@ pub(super) fn reloading() {
 }
 
 /// No more requests are taken.
-pub(super) fn stopping() {
+pub(in crate::commands) fn stopping() {
     tell(&[NotifyState::Stopping, NotifyState::Status("stopping: clients may finish")]);
 }
 
@@ -36,11 +36,11 @@ fn tell(states: &[NotifyState<'_>]) {
 
 /// The sign of life that the manager waits for, where it does (`WatchdogSec=`). It comes from the task that everything
 /// hangs on, so that it fails to come when that one hangs.
-pub(super) struct Watchdog(Option<Interval>);
+pub(in crate::commands) struct Watchdog(Option<Interval>);
 
 impl Watchdog {
     /// As often as the manager asks for.
-    pub(super) fn of_manager() -> Self {
+    pub(in crate::commands) fn of_manager() -> Self {
         Self(sd_notify::watchdog_enabled().and_then(pause).map(|pause| {
             let mut beats = interval(pause);
             beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -49,7 +49,7 @@ impl Watchdog {
     }
 
     /// Waits for the time of the next sign, and gives it. Never comes back where nobody waits for any.
-    pub(super) async fn beat(&mut self) {
+    pub(in crate::commands) async fn beat(&mut self) {
         match &mut self.0 {
             Some(beats) => {
                 beats.tick().await;
@@ -60,7 +60,7 @@ impl Watchdog {
     }
 
     /// Gives signs while something is done whose time has bounds of its own.
-    pub(super) async fn during<T>(&mut self, doing: impl Future<Output = T>) -> T {
+    pub(in crate::commands) async fn during<T>(&mut self, doing: impl Future<Output = T>) -> T {
         tokio::pin!(doing);
         loop {
             tokio::select! {

@@ -249,6 +249,34 @@ pub(super) async fn place<D: Dialect>(
     })
 }
 
+/// Where a node is that may follow no log yet.
+pub(super) async fn found<D: Dialect>(
+    _dialect: &D,
+    session: &mut D::Session,
+) -> Result<Option<crate::node::Place>, NodeError> {
+    let sql = "SELECT log, applied, hash, fenced FROM _ledger_state WHERE one = 1";
+    let rows = match session.select(sql, &[]).await {
+        // There is no such table.
+        Err(Failure::Refused { state, message })
+            if ["42P01", "42S02"].contains(&state.as_str())
+                || message.contains("no such table") =>
+        {
+            return Ok(None);
+        }
+        rows => rows.map_err(Failure::while_applying)?,
+    };
+    let Some(row) = rows.first() else { return Ok(None) };
+    let [Some(log), Some(applied), Some(hash), fenced] = row.as_slice() else {
+        return Err(bad("state"));
+    };
+    Ok(Some(crate::node::Place {
+        log: LogId::parse(log).ok_or_else(|| bad("log"))?,
+        applied: Offset(applied.parse().map_err(|_| bad("place"))?),
+        hash: hash_of(hash)?,
+        fenced: fenced.clone(),
+    }))
+}
+
 pub(super) const TEXT: Kind = Kind::Text { max: None };
 
 pub(super) fn number(number: u64) -> Value {

@@ -1,0 +1,69 @@
+//! `herdsman ledger`: databases of several makes that follow one log.
+
+use clap::{Args, Subcommand};
+
+use crate::cli::{ConfigFile, Global};
+use crate::exit::{Exit, Failed};
+
+mod beside;
+mod door;
+mod examples;
+mod keeper;
+mod lag;
+mod lock;
+mod printed;
+mod run;
+mod serving;
+mod skip;
+mod sql;
+mod status;
+mod target;
+mod verify;
+mod work;
+
+pub(super) use beside::Beside;
+pub(crate) use keeper::Keeper;
+
+/// `herdsman ledger`.
+#[derive(Debug, Args)]
+pub(crate) struct LedgerArgs {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Have every node follow the log until told to stop: part of `herdsman run`
+    #[command(after_help = examples::RUN)]
+    Run(ConfigFile),
+    /// Show how far each node is behind the end of the log, and who may not go on and why
+    #[command(after_help = examples::STATUS)]
+    Status(status::StatusArgs),
+    /// Run statements at a node, as one transaction that every node gets
+    #[command(after_help = examples::SQL)]
+    Sql(sql::SqlArgs),
+    /// Compare what all nodes hold at one place of the log
+    #[command(after_help = examples::VERIFY)]
+    Verify(verify::VerifyArgs),
+    /// Have all nodes pass over an entry that none of them can read
+    #[command(after_help = examples::SKIP)]
+    Skip(skip::SkipArgs),
+}
+
+impl LedgerArgs {
+    /// Whether it starts the log by itself, as what runs for long does.
+    pub(crate) fn runs(&self) -> bool {
+        matches!(self.action, Action::Run(_))
+    }
+}
+
+/// Does what was asked.
+pub(crate) async fn run(args: &LedgerArgs, global: &Global) -> Result<Exit, Failed> {
+    match &args.action {
+        Action::Run(args) => Box::pin(run::run(args, global)).await,
+        Action::Status(args) => Box::pin(status::run(args, global)).await,
+        Action::Sql(args) => Box::pin(sql::run(args, global)).await,
+        Action::Verify(args) => Box::pin(verify::run(args, global)).await,
+        Action::Skip(args) => Box::pin(skip::run(args, global)).await,
+    }
+}

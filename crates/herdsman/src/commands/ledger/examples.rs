@@ -1,0 +1,60 @@
+//! Examples for the help texts of `herdsman ledger`.
+
+pub(super) const RUN: &str = "\
+Examples:
+  herdsman ledger run
+  herdsman ledger run /etc/herdsman/herdsman.yml
+
+Needs no `hosts` where no node is a PostgreSQL server. Nodes are prepared as they are met: a
+database without a ledger's tables gets them, and follows the log from its first entry.
+
+Signals: TERM and INT let requests under way end; a second one ends at once.
+
+Exit codes: 0 ended by a signal, 1 the log is not a ledger's, 69 another program on this machine
+follows it, 78 the configuration is wrong or has no ledger.";
+
+pub(super) const STATUS: &str = "\
+Examples:
+  herdsman ledger status
+  herdsman ledger status --json | jq '.nodes[] | {name, lag}'
+
+Asks the running program, and where there is none the nodes themselves; changes nothing.
+
+Exit codes: 0 every node follows the log, 1 one does not, or nobody lets them; 69 the log cannot
+be asked, 78 the configuration is wrong or has no ledger.";
+
+pub(super) const SQL: &str = "\
+Examples:
+  herdsman ledger sql \"CREATE TABLE account (id bigint PRIMARY KEY, name text, balance bigint)\"
+  herdsman ledger sql \"INSERT INTO account VALUES (1, 'Ada', 10)\"
+  herdsman ledger sql --node lite \"SELECT * FROM account\" --csv
+  herdsman ledger sql \"UPDATE account SET balance = balance - 1 WHERE id = 1\" \\
+                      \"UPDATE account SET balance = balance + 1 WHERE id = 2\"
+
+Statements are in the node's own dialect, but for those that change tables, which are in
+PostgreSQL's. All of them are one transaction; beaten by another one, it is run again. Reads see
+all that was committed before them, wherever. Where no program follows the log, this one does
+for as long as it takes.
+
+Exit codes: 0 committed, or read; 1 refused, and nothing was changed, or it is not known whether
+it committed and standard error says so; 69 the log or the node cannot be asked, 78 the
+configuration is wrong or has no ledger.";
+
+pub(super) const VERIFY: &str = "\
+Examples:
+  herdsman ledger verify
+  herdsman ledger verify --json | jq '.tables[] | select(.alike | not)'
+
+Holds all nodes at one place of the log while it looks; transactions wait meanwhile.
+
+Exit codes: 0 all nodes hold the same, 1 they do not or one could not be looked at, 69 the log
+cannot be asked, 78 the configuration is wrong or has no ledger.";
+
+pub(super) const SKIP: &str = "\
+Examples:
+  herdsman ledger skip 4711
+
+For an entry that `ledger status` says no node can read. Its changes are in no node then.
+
+Exit codes: 0 the word is in the log, 1 a node has applied the entry already, 69 the log cannot
+be asked, 78 the configuration is wrong or has no ledger.";

@@ -1,0 +1,110 @@
+//! The ledger's: how far each node is with the log.
+
+use std::fmt::Error;
+
+use herdsman_ledger::engine::Tally;
+use herdsman_ledger::node::Engine;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::DescriptorEncoder;
+use prometheus_client::registry::Unit;
+
+use super::write::{Labels, Writer, flag};
+
+/// A ledger that runs, at one moment.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct LedgerNumbers {
+    /// The place of the next entry, as far as it is known.
+    pub(crate) end: Option<u64>,
+    pub(crate) nodes: Vec<LedgerNode>,
+}
+
+/// One node of it.
+#[derive(Clone, Debug)]
+pub(crate) struct LedgerNode {
+    pub(crate) name: String,
+    pub(crate) engine: Engine,
+    pub(crate) applied: u64,
+    pub(crate) following: bool,
+    pub(crate) fenced: bool,
+    /// Seconds since the first entry came that it lacks.
+    pub(crate) behind: f64,
+    pub(crate) tally: Tally,
+}
+
+#[derive(Debug)]
+pub(super) struct Ledger(pub(super) LedgerNumbers);
+
+impl Collector for Ledger {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
+        let mut to = Writer(encoder);
+        let end = self.0.end;
+        to.gauges(
+            ("herdsman_ledger_end_entry", None),
+            "Place of the next entry of the log",
+            end.map(|end| (Vec::new(), end)),
+        )?;
+        to.gauges(
+            ("herdsman_ledger_node_applied_entry", None),
+            "Last entry in the node's data",
+            self.nodes(|node| node.applied),
+        )?;
+        to.gauges(
+            ("herdsman_ledger_node_lag_entries", None),
+            "Entries of the log that the node lacks",
+            end.into_iter().flat_map(|end| {
+                self.nodes(move |node| end.saturating_sub(node.applied).saturating_sub(1))
+            }),
+        )?;
+        to.gauges(
+            ("herdsman_ledger_node_lag", Some(Unit::Seconds)),
+            "Age of the first entry that the node lacks",
+            self.nodes(|node| node.behind),
+        )?;
+        to.gauges(
+            ("herdsman_ledger_node_following", None),
+            "1 while the node follows the log",
+            self.nodes(|node| flag(node.following)),
+        )?;
+        to.gauges(
+            ("herdsman_ledger_node_fenced", None),
+            "1 while the node may not go on until an operator has seen to it",
+            self.nodes(|node| flag(node.fenced)),
+        )?;
+        to.counters(
+            ("herdsman_ledger_transactions", None),
+            "Transactions that the node has read, by what came of them",
+            self.0.nodes.iter().flat_map(|node| {
+                outcomes(&node.tally).map(|(outcome, count)| {
+                    (vec![("node", node.name.as_str()), ("outcome", outcome)], count)
+                })
+            }),
+        )
+    }
+}
+
+impl Ledger {
+    fn nodes<V>(&self, value: impl Fn(&LedgerNode) -> V) -> impl Iterator<Item = (Labels<'_>, V)> {
+        self.0.nodes.iter().map(move |node| {
+            (vec![("node", node.name.as_str()), ("engine", engine(node.engine))], value(node))
+        })
+    }
+}
+
+fn engine(engine: Engine) -> &'static str {
+    match engine {
+        Engine::Postgres => "postgres",
+        Engine::MariaDb => "mariadb",
+        Engine::Sqlite => "sqlite",
+    }
+}
+
+fn outcomes(tally: &Tally) -> [(&'static str, u64); 6] {
+    [
+        ("committed", tally.committed),
+        ("conflict", tally.conflict),
+        ("cancelled", tally.cancelled),
+        ("refused", tally.refused),
+        ("duplicate", tally.duplicate),
+        ("skipped", tally.skipped),
+    ]
+}

@@ -3,6 +3,7 @@
 mod files;
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
 
 use herdsman_sandbox::{MariaDb, Sandbox};
 use rustix::process::Signal;
@@ -179,6 +180,7 @@ fn three_makes_hold_the_same_whoever_is_written_to_and_whatever_is_killed() {
     assert!(yard.prints(&["verify"]).contains("hold the same"));
 
     one_row_by_hand(&yard);
+    back_again(&yard);
     running.signal(Signal::TERM);
     assert_eq!(running.code(), Some(0), "{}", running.stderr());
     running.wait_for("stopped");
@@ -240,4 +242,39 @@ fn one_row_by_hand(yard: &Yard) {
     assert_eq!(yard.ledger(&["verify"]).code, Some(1));
     // The others go on, and one of them is chosen.
     assert!(yard.prints(&["sql", "SELECT balance FROM account WHERE id = 2"]).contains("3.00"));
+}
+
+/// A node that was fenced comes back from another one, and from a backup, with what was written since.
+fn back_again(yard: &Yard) {
+    let all = |balance: &str| {
+        format!("id,name,balance\n0,of lite,1.50\n1,of maria,1.50\n2,of pg,{balance}\n")
+    };
+    let told = yard.prints(&["join", "pg", "--from", "lite"]);
+    assert!(told.starts_with("pg holds what lite held at entry "), "{told}");
+    all_follow(&yard.folder);
+    assert_eq!(yard.rows("pg"), all("3.00"));
+    assert!(yard.prints(&["verify"]).contains("lite, maria and pg hold the same"));
+
+    let told = yard.prints(&["backup", "all.backup", "--node", "maria"]);
+    assert!(told.starts_with("all.backup holds 1 table with 3 rows: what maria held at"), "{told}");
+    let mode =
+        std::fs::metadata(yard.folder.path().join("all.backup")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    yard.prints(&["sql", "--node", "lite", "UPDATE account SET balance = 4 WHERE id = 2"]);
+
+    refused(&yard.folder, &["restore", "pg", "all.backup"], 1, "it is not fenced");
+    refused(&yard.folder, &["join", "nobody"], 1, "nobody");
+    yard.prints(&["fence", "pg", "--why", "it smells of smoke"]);
+    let fenced = status(&yard.folder);
+    let pg = &fenced["nodes"][2];
+    assert_eq!(pg["state"], "fenced", "{fenced}");
+    assert!(pg["problem"].as_str().unwrap().contains("it smells of smoke"), "{fenced}");
+    refused(&yard.folder, &["restore", "pg", "herdsman.yml"], 1, "herdsman.yml");
+    let told = yard.prints(&["restore", "pg", "all.backup"]);
+    assert!(told.starts_with("pg holds what all.backup holds, up to entry "), "{told}");
+    all_follow(&yard.folder);
+    assert_eq!(yard.rows("pg"), all("4.00"));
+    assert!(yard.prints(&["verify"]).contains("lite, maria and pg hold the same"));
+    // There is nothing yet that nobody needs.
+    assert_eq!(yard.prints(&["trim", "--backup", "all.backup"]), "the log begins with entry 0\n");
 }

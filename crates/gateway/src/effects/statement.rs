@@ -50,6 +50,10 @@ pub(super) fn effect(tokens: &[Token<'_>]) -> Effect {
     let Some(head) = words.head() else {
         return if words.is_over() { Effect::None } else { Effect::Unknown };
     };
+    // Nothing but a query stands in parentheses. `(END` is the server's to refuse, and is not answered in its place.
+    if tokens.first().is_some_and(|token| token.kind == TokenKind::Open) && !is_plain(&head) {
+        return Effect::Unknown;
+    }
     if head == "explain" && !executes(words) {
         return explain(words);
     }

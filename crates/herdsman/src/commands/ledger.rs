@@ -18,6 +18,7 @@ mod skip;
 mod sql;
 mod status;
 mod target;
+mod upkeep;
 mod verify;
 mod work;
 
@@ -48,6 +49,21 @@ enum Action {
     /// Have all nodes pass over an entry that none of them can read
     #[command(after_help = examples::SKIP)]
     Skip(skip::SkipArgs),
+    /// Take a node out of service: it follows the log no further until it is joined again
+    #[command(after_help = examples::FENCE)]
+    Fence(upkeep::FenceArgs),
+    /// Bring a fenced node back: it lets go of its rows and takes another node's, of any make
+    #[command(alias = "rejoin", after_help = examples::JOIN)]
+    Join(upkeep::JoinArgs),
+    /// Write all that a node holds into a file, while it goes on
+    #[command(after_help = examples::BACKUP)]
+    Backup(upkeep::BackupArgs),
+    /// Bring a fenced node back from a backup, where no other node is fit
+    #[command(after_help = examples::RESTORE)]
+    Restore(upkeep::RestoreArgs),
+    /// Have the log forget what no node and no backup needs
+    #[command(after_help = examples::TRIM)]
+    Trim(upkeep::TrimArgs),
 }
 
 impl LedgerArgs {
@@ -65,5 +81,10 @@ pub(crate) async fn run(args: &LedgerArgs, global: &Global) -> Result<Exit, Fail
         Action::Sql(args) => Box::pin(sql::run(args, global)).await,
         Action::Verify(args) => Box::pin(verify::run(args, global)).await,
         Action::Skip(args) => Box::pin(skip::run(args, global)).await,
+        Action::Fence(args) => Box::pin(upkeep::fence(args, global)).await,
+        Action::Join(args) => Box::pin(upkeep::join(args, global)).await,
+        Action::Backup(args) => Box::pin(upkeep::backup(args, global)).await,
+        Action::Restore(args) => Box::pin(upkeep::restore(args, global)).await,
+        Action::Trim(args) => Box::pin(upkeep::trim(args, global)).await,
     }
 }

@@ -58,3 +58,55 @@ For an entry that `ledger status` says no node can read. Its changes are in no n
 
 Exit codes: 0 the word is in the log, 1 a node has applied the entry already, 69 the log cannot
 be asked, 78 the configuration is wrong or has no ledger.";
+
+pub(super) const FENCE: &str = "\
+Examples:
+  herdsman ledger fence maria --why \"its disk is being replaced\"
+
+The others go on. What it missed it gets by `ledger join`.
+
+Exit codes: 0 it is out, 1 it could not be taken out, 69 the log cannot be asked, 78 the
+configuration is wrong or has no ledger.";
+
+pub(super) const JOIN: &str = "\
+Examples:
+  herdsman ledger join maria
+  herdsman ledger join maria --from pg
+
+For a node that is fenced (`ledger status` says why), or that needs entries the log has trimmed.
+All that it holds of the ledger's tables is dropped. Writes go on at the other nodes meanwhile;
+changes of tables wait. Cut off in the middle, it stays fenced, and can be joined again.
+
+Exit codes: 0 it follows the log, 1 it could not be brought back, 69 the log cannot be asked, 78
+the configuration is wrong or has no ledger.";
+
+pub(super) const BACKUP: &str = "\
+Examples:
+  herdsman ledger backup /var/backups/shop.ledger
+  herdsman ledger backup --node lite shop.ledger
+
+The program that runs the ledger writes it, with its rights. It fits nodes of every make.
+
+Exit codes: 0 it is written, 1 it could not be, 69 the log cannot be asked, 78 the configuration
+is wrong or has no ledger.";
+
+pub(super) const RESTORE: &str = "\
+Examples:
+  herdsman ledger fence maria
+  herdsman ledger restore maria /var/backups/shop.ledger
+
+The file is checked whole before anything is changed. The log must still have what came after it.
+
+Exit codes: 0 the node follows the log, 1 it could not be restored, 69 the log cannot be asked,
+78 the configuration is wrong or has no ledger.";
+
+pub(super) const TRIM: &str = "\
+Examples:
+  herdsman ledger trim
+  herdsman ledger trim --backup /var/backups/shop.ledger
+
+Keeps 65,536 entries before the node that is furthest behind and before the oldest backup that is
+named. Fenced nodes are not waited for: they are joined from others.
+
+Exit codes: 0 done, or there was nothing to forget; 1 a node starts or is troubled, and may need
+what would go; 69 the log cannot be asked, 78 the configuration is wrong or has no ledger.";

@@ -16,6 +16,7 @@ use super::keeper::{Keeper, NotKept};
 use super::lock::{self, Lock};
 use super::status::Status;
 use super::target::Setup;
+use super::upkeep::{self, Upkeep, Upkept};
 use crate::exit::{Exit, Failed};
 
 /// What is asked.
@@ -26,6 +27,7 @@ pub(super) enum Request {
     Sql(Sql),
     Verify { within: Duration },
     Skip { offset: u64 },
+    Upkeep(Upkeep),
 }
 
 /// A transaction.
@@ -47,6 +49,7 @@ pub(super) enum Answer {
     Sql(Done),
     Verified(Verdict),
     Skipped(u64),
+    Upkept(Upkept),
     Failed(Refusal),
 }
 
@@ -107,6 +110,8 @@ pub(super) struct Refusal {
 /// A command that found the program that runs just beginning or ending tries again for so long.
 const PATIENCE: Duration = Duration::from_secs(10);
 const AGAIN: Duration = Duration::from_millis(50);
+/// All that a node holds may be much.
+const WHOLE_NODE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Has it done by the program that runs the ledger; where there is none, here.
 ///
@@ -152,6 +157,8 @@ fn limit(setup: &Setup, request: &Request) -> Duration {
         Request::Status => Duration::from_secs(30),
         Request::Verify { within } => deadline + *within + PATIENCE,
         Request::Sql(_) | Request::Skip { .. } => deadline * 4 + PATIENCE,
+        Request::Upkeep(Upkeep::Fence { .. } | Upkeep::Trim { .. }) => deadline * 4 + PATIENCE,
+        Request::Upkeep(_) => WHOLE_NODE,
     }
 }
 
@@ -176,17 +183,26 @@ pub(super) async fn answer(keeper: &Keeper, request: Request) -> Answer {
         Request::Verify { within } => verify(keeper, within).await.map(Answer::Verified),
         Request::Skip { offset } => {
             keeper.all_started().await;
-            match keeper.ledger.skip(Offset(offset)).await {
-                // It is there, and too far.
-                Err(RequestError::Node(node, why)) => {
-                    let message = format!("{node}: {why}");
-                    return Answer::Failed(Refusal { unavailable: false, message });
-                }
-                skipped => skipped.map(|at| Answer::Skipped(at.0)),
-            }
+            let skipped = keeper.ledger.skip(Offset(offset)).await;
+            return told(skipped.map(|at| Answer::Skipped(at.0)));
+        }
+        Request::Upkeep(upkeep) => {
+            return told(upkeep::perform(keeper, upkeep).await.map(Answer::Upkept));
         }
     };
     done.unwrap_or_else(|error| Answer::Failed(refusal(&error)))
+}
+
+/// What is about a node: it is there, and is not as it should be.
+fn told(done: Result<Answer, RequestError>) -> Answer {
+    done.unwrap_or_else(|error| {
+        Answer::Failed(match error {
+            RequestError::Node(node, why) => {
+                Refusal { unavailable: false, message: format!("{node}: {why}") }
+            }
+            error => refusal(&error),
+        })
+    })
 }
 
 async fn sql(keeper: &Keeper, sql: &Sql) -> Result<Done, RequestError> {
@@ -288,7 +304,7 @@ fn meaning(state: &str) -> Option<&'static str> {
 
 impl Keeper {
     /// Waits until each node has been asked where it is, or until the deadline.
-    async fn all_started(&self) {
+    pub(super) async fn all_started(&self) {
         let deadline = Instant::now() + self.config.deadline;
         let starting =
             || self.ledger.status().iter().any(|(_, _, it)| it.condition == Condition::Starting);
@@ -298,7 +314,7 @@ impl Keeper {
     }
 
     /// The node that was asked for; else one that follows the log, of the engine whose dialect most people write.
-    async fn choose(&self, wanted: Option<&str>) -> Result<String, RequestError> {
+    pub(super) async fn choose(&self, wanted: Option<&str>) -> Result<String, RequestError> {
         let deadline = Instant::now() + self.config.deadline;
         loop {
             let status = self.ledger.status();
@@ -356,86 +372,4 @@ fn best<'n>(nodes: &[(&'n str, Engine, &Condition)]) -> Option<&'n str> {
 }
 
 #[cfg(test)]
-mod tests {
-    use herdsman_ledger::node::Checksum;
-
-    use super::*;
-
-    #[test]
-    fn a_node_is_chosen_that_follows() {
-        let (follows, fenced) = (Condition::Following, Condition::Fenced("x".to_owned()));
-        let all = [
-            ("a", Engine::Sqlite, &follows),
-            ("b", Engine::MariaDb, &follows),
-            ("c", Engine::Postgres, &fenced),
-            ("d", Engine::Postgres, &follows),
-        ];
-        assert_eq!(best(&all), Some("d"));
-        assert_eq!(best(&all[..3]), Some("b"));
-        assert_eq!(best(&all[2..3]), None);
-    }
-
-    #[test]
-    fn a_table_that_differs_or_lacks_is_named_and_who_was_away_spoils_the_verdict() {
-        let sum = |rows| Checksum { rows, sum: [u128::from(rows), 0] };
-        let tables = |list: &[(&str, u64)]| {
-            list.iter()
-                .map(|(name, rows)| ((*name).to_owned(), sum(*rows)))
-                .collect::<BTreeMap<_, _>>()
-        };
-        let mut verified = Verified {
-            at: Offset(7),
-            nodes: [
-                ("a".to_owned(), tables(&[("t", 1), ("u", 2), ("v", 3)])),
-                ("b".to_owned(), tables(&[("t", 1), ("u", 3)])),
-            ]
-            .into(),
-            absent: BTreeMap::new(),
-        };
-        let found = verdict(verified.clone());
-        let told: Vec<_> = found.tables.iter().map(|it| (it.table.as_str(), it.alike)).collect();
-        assert_eq!((found.entry, found.alike), (7, false));
-        assert_eq!(told, [("t", true), ("u", false), ("v", false)]);
-        assert_eq!(found.tables[2].nodes["b"], None);
-        verified.nodes.remove("b");
-        assert!(verdict(verified.clone()).alike);
-        verified.absent.insert("b".to_owned(), "away".to_owned());
-        assert!(!verdict(verified).alike);
-    }
-
-    #[test]
-    fn every_refusal_names_its_sqlstate_once() {
-        let id = RequestId([7; 16]);
-        let sql =
-            |state: &str| SqlError::Refused { state: state.to_owned(), message: "m".to_owned() };
-        let cases = [
-            (RequestError::Sql(sql("23505")), "m (SQLSTATE 23505)", false),
-            (
-                RequestError::Refused("42P07".to_owned()),
-                "there is a table of that name already (SQLSTATE 42P07)",
-                false,
-            ),
-            (
-                RequestError::Refused("0A000".to_owned()),
-                "every node refuses it (SQLSTATE 0A000)",
-                false,
-            ),
-            (
-                RequestError::Conflict { attempts: 3 },
-                "could not commit: other transactions changed the same rows first, 3 times (SQLSTATE 40001)",
-                false,
-            ),
-            (
-                RequestError::Node("n".to_owned(), "away".to_owned()),
-                "node \"n\" cannot be asked: away (SQLSTATE 57P03)",
-                true,
-            ),
-        ];
-        for (error, expected, unavailable) in cases {
-            let told = refusal(&error);
-            assert_eq!((told.message.as_str(), told.unavailable), (expected, unavailable));
-        }
-        let unknown = refusal(&RequestError::Unknown(id)).message;
-        assert!(unknown.contains("SQLSTATE 08007") && unknown.contains(&format!("--request {id}")));
-    }
-}
+mod tests;

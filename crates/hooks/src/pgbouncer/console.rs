@@ -2,6 +2,7 @@
 
 use herdsman_node::{Conninfo, Tls, describe};
 use tokio_postgres::Client;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::config::OldConnections;
 
@@ -15,15 +16,8 @@ pub(super) async fn reload(
     moved: impl IntoIterator<Item = &str>,
     old: OldConnections,
 ) -> Result<(), String> {
-    let tls = Tls::new(info).map_err(|error| error.to_string())?;
-    let connection = herdsman_node::connect(info, &tls, limit)
-        .await
-        .map_err(|error| format!("PgBouncer's console: {error}"))?;
-    let (client, driver) = connection.split(|_| {});
-    let driver = tokio::spawn(driver);
-    let told = tell(&client, &info.endpoint(), moved, old).await;
-    driver.abort();
-    told
+    let (client, _driver) = log_in(info, limit).await?;
+    tell(&client, &info.endpoint(), moved, old).await
 }
 
 /// Logs in, and has it say something that changes nothing.
@@ -31,16 +25,23 @@ pub(super) async fn reload(
 /// # Errors
 /// Why it cannot be told anything.
 pub(crate) async fn greet(info: &Conninfo, limit: std::time::Duration) -> Result<(), String> {
+    let (client, _driver) = log_in(info, limit).await?;
+    let endpoint = info.endpoint();
+    let told = tokio::time::timeout(limit, command(&client, &endpoint, "SHOW VERSION")).await;
+    told.unwrap_or_else(|_| Err(format!("PgBouncer at {endpoint} did not answer within {limit:?}")))
+}
+
+/// A client, and what moves its bytes for as long as it is held.
+async fn log_in(
+    info: &Conninfo,
+    limit: std::time::Duration,
+) -> Result<(Client, AbortOnDropHandle<String>), String> {
     let tls = Tls::new(info).map_err(|error| error.to_string())?;
     let connection = herdsman_node::connect(info, &tls, limit)
         .await
         .map_err(|error| format!("PgBouncer's console: {error}"))?;
     let (client, driver) = connection.split(|_| {});
-    let driver = tokio::spawn(driver);
-    let endpoint = info.endpoint();
-    let told = tokio::time::timeout(limit, command(&client, &endpoint, "SHOW VERSION")).await;
-    driver.abort();
-    told.unwrap_or_else(|_| Err(format!("PgBouncer at {endpoint} did not answer within {limit:?}")))
+    Ok((client, AbortOnDropHandle::new(tokio::spawn(driver))))
 }
 
 async fn tell(

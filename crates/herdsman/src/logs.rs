@@ -11,8 +11,9 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry};
 
-use crate::cli::LogFormat;
+use crate::cli::{Global, LogFormat};
 use crate::config::LogConfig;
+use crate::exit::{Exit, Failed};
 
 /// Variables that replace the configured level with a filter of their own; the first that is set wins.
 pub(crate) const VARIABLES: [&str; 2] = ["HERDSMAN_LOG", "RUST_LOG"];
@@ -50,6 +51,22 @@ pub(crate) fn start(
     tracing::subscriber::set_global_default(subscriber)
         .map_err(|error| format!("failed to start the log: {error}"))?;
     Ok(file)
+}
+
+/// Starts the log of a command that runs until it is told to stop, and says there what the configuration is to be told of.
+///
+/// # Errors
+/// As of [`start`].
+pub(crate) fn start_with_notes(
+    config: &LogConfig,
+    notes: &[String],
+    global: &Global,
+) -> Result<(), Failed> {
+    start(config, global.debug, global.log_format).map_err(|problem| Exit::Config.with(problem))?;
+    for note in notes {
+        tracing::warn!("{note}");
+    }
+    Ok(())
 }
 
 /// Starts a log of everything worth debugging, to standard error only: for commands that log nothing otherwise.

@@ -40,8 +40,7 @@ pub(crate) async fn run(file: Option<&Path>, global: &Global) -> Result<Exit, Fa
     let identity = identity(&config).map_err(|problem| Exit::Config.with(problem))?;
     let log_file = logs::start(&config.log, global.debug, global.log_format)
         .map_err(|problem| Exit::Config.with(problem))?;
-    let mut signals = Signals::listen()
-        .map_err(|error| Exit::Internal.with(format!("failed to listen for signals: {error}")))?;
+    let mut signals = Signals::listen()?;
 
     let mut sockets = Sockets::passed().map_err(|problem| Exit::Unavailable.with(problem))?;
     let server = Server::bind_with(
@@ -286,13 +285,18 @@ enum Asked {
 }
 
 impl Signals {
-    pub(super) fn listen() -> std::io::Result<Self> {
+    pub(super) fn listen() -> Result<Self, Failed> {
+        let listen = |kind| {
+            signal(kind).map_err(|error| {
+                Exit::Internal.with(format!("failed to listen for signals: {error}"))
+            })
+        };
         Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hang_up: signal(SignalKind::hangup())?,
-            user1: signal(SignalKind::user_defined1())?,
-            user2: signal(SignalKind::user_defined2())?,
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+            hang_up: listen(SignalKind::hangup())?,
+            user1: listen(SignalKind::user_defined1())?,
+            user2: listen(SignalKind::user_defined2())?,
         })
     }
 

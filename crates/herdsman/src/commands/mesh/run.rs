@@ -12,13 +12,8 @@ use crate::logs;
 /// Runs until a signal ends it.
 pub(super) async fn run(args: &ConfigFile, global: &Global) -> Result<Exit, Failed> {
     let Target { config, setup } = Target::find(args.file.as_deref().or(global.config.as_deref()))?;
-    logs::start(&config.log, global.debug, global.log_format)
-        .map_err(|problem| Exit::Config.with(problem))?;
-    for note in &config.notes {
-        tracing::warn!("{note}");
-    }
-    let mut signals = Signals::listen()
-        .map_err(|error| Exit::Internal.with(format!("failed to listen for signals: {error}")))?;
+    logs::start_with_notes(&config.log, &config.notes, global)?;
+    let mut signals = Signals::listen()?;
     let engine = Engine::start((*setup).clone()).map_err(|error| failed(&error))?;
     announce(&config.mesh);
     let signal = signals.end().await;

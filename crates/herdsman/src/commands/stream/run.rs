@@ -51,13 +51,8 @@ pub(super) async fn run(args: &RunArgs, global: &Global) -> Result<Exit, Failed>
         level: if config.koyo.quiet { Level::WARN } else { config.log.level },
         file: config.log.file.clone(),
     };
-    logs::start(&log, global.debug, global.log_format)
-        .map_err(|problem| Exit::Config.with(problem))?;
-    for note in &config.notes {
-        tracing::warn!("{note}");
-    }
-    let mut signals = Signals::listen()
-        .map_err(|error| Exit::Internal.with(format!("failed to listen for signals: {error}")))?;
+    logs::start_with_notes(&log, &config.notes, global)?;
+    let mut signals = Signals::listen()?;
     let watcher = needs_watcher(&config).then(|| Watcher::start(config.setup())).transpose();
     let watcher = watcher.map_err(|error| Exit::Config.with(error))?;
     if live::of(&config.stream).is_some() {

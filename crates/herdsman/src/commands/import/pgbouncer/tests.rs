@@ -6,7 +6,7 @@ struct Imagined;
 
 impl Files for Imagined {
     fn absolute(&self, path: &str) -> String {
-        if path.starts_with('/') { path.to_owned() } else { format!("/work/{path}") }
+        if path.starts_with('/') { path.to_owned() } else { format!("/here/{path}") }
     }
 
     fn is_folder(&self, path: &str) -> bool {
@@ -61,7 +61,7 @@ hosts:
   pg1: { host: 10.0.0.1, user: herdsman, dbname: postgres }
 gateway:
   listen: ["*:6432"]
-  auth_file: /work/userlist.txt
+  auth_file: /here/userlist.txt
   admins: [boss]
   databases: { shop: { dbname: shop_production, pool: { size: 30 } }, "*": {} }
   max_clients: 1000
@@ -178,7 +178,7 @@ fn tls_and_lookups_are_taken_over() {
                 auth_type=scram-sha-256\nauth_query=SELECT * FROM lookup($1)\nauth_dbname=shop\nadmin_users=boss\n";
     let yaml = yaml(text);
     for expected in [
-        "tls: { cert: /work/c.pem, key: /k.pem, client_ca: /ca.pem, required: true }",
+        "tls: { cert: /here/c.pem, key: /k.pem, client_ca: /ca.pem, required: true }",
         "sslmode: verify-ca, sslrootcert: /root.pem }",
         "auth_query: { user: asker, database: shop, query: \"SELECT * FROM lookup($1)\" }",
         "`admin_users`: the console's users need a password",

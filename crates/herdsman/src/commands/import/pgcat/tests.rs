@@ -5,7 +5,7 @@ struct Imagined;
 
 impl Files for Imagined {
     fn absolute(&self, path: &str) -> String {
-        format!("/work/{path}")
+        format!("/here/{path}")
     }
 
     fn is_folder(&self, _: &str) -> bool {

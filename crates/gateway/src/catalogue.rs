@@ -105,7 +105,8 @@ async fn read(shared: &Arc<Shared>, pools: &Arc<PoolSet>) -> Result<Functions, S
         tried: &[],
         worker: 0,
     };
-    let at_once = checkout::at_once(shared, pools, &mut need).map_err(|error| error.message)?;
+    let at_once = checkout::at_once(shared, pools, &pools.rules.load_full(), &mut need)
+        .map_err(|error| error.message)?;
     let mut lease = match at_once {
         Some(lease) => lease,
         None => {

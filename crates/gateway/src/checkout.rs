@@ -44,10 +44,10 @@ pub(crate) struct Need<'a> {
 pub(crate) fn at_once(
     shared: &Shared,
     pools: &PoolSet,
+    rules: &Rules,
     need: &mut Need<'_>,
 ) -> Result<Option<Lease>, Problem> {
-    let rules = pools.rules.load();
-    match choose(shared, pools, &rules, need, need.tried) {
+    match choose(shared, pools, rules, need, need.tried) {
         Choice::Node { node, writer, epoch } => {
             let pool = pools.pool(node);
             let now = shared.clock.now();
@@ -60,7 +60,7 @@ pub(crate) fn at_once(
             Ok(None)
         }
         Choice::Wait => Ok(None),
-        Choice::Refuse => Err(problem(shared, &rules, need)),
+        Choice::Refuse => Err(problem(shared, rules, need)),
     }
 }
 
@@ -120,7 +120,7 @@ pub(crate) async fn welcome(
             tried: &tried,
             worker,
         };
-        let mut lease = match at_once(shared, pools, &mut need)? {
+        let mut lease = match at_once(shared, pools, &pools.rules.load_full(), &mut need)? {
             Some(lease) => lease,
             None => obtain(shared, pools, &mut need).await?,
         };

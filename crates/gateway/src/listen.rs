@@ -59,7 +59,8 @@ pub(crate) async fn serve(socket: Socket, shared: Arc<Shared>, worker: usize) {
     if guest.console {
         Box::pin(admin::serve(guest.client, shared)).await;
     } else {
-        relay::serve(guest.client, shared).await;
+        // It sees to it itself that others have their turn.
+        tokio::task::unconstrained(relay::serve(guest.client, shared)).await;
     }
 }
 

@@ -25,7 +25,8 @@ use crate::shared::Shared;
 use crate::wire::Problem;
 use crate::wire::error::code;
 use buffers::Work;
-use transfer::Event;
+use socket::Ears;
+use transfer::{Event, Flow};
 
 /// How often a read is asked of yet another node.
 const RETRIES: usize = 3;
@@ -61,12 +62,13 @@ pub(crate) async fn serve(client: Client, shared: Arc<Shared>) {
         tried: Vec::new(),
         began: None,
         stuck: Stuck::Not,
-        client_quiet: false,
-        server_quiet: false,
+        registered: false,
+        client_ears: Ears::default(),
+        server_ears: Ears::default(),
+        flow: Flow::default(),
         unheard: false,
         same_wake: false,
         slow: watch::SlowWatch::default(),
-        logs_slow: false,
         guard: None,
         guard_failed: None,
         span,
@@ -105,16 +107,18 @@ struct Relay {
     /// When the server connection was taken.
     began: Option<Instant>,
     stuck: Stuck,
-    /// Since this task was woken, the client has had nothing more to say; and its server.
-    client_quiet: bool,
-    server_quiet: bool,
+    /// The card has the task's waker, unless somebody has taken it.
+    registered: bool,
+    /// Whether client and server have more to say, as far as was found out since the task was woken.
+    client_ears: Ears,
+    server_ears: Ears,
+    flow: Flow,
     /// The server has said more than was looked at.
     unheard: bool,
     /// The task has not waited since it was woken, so what was quiet still is.
     same_wake: bool,
     /// How long the statement under way takes, where that is logged.
     slow: watch::SlowWatch,
-    logs_slow: bool,
     /// What is checked with writes on the server at hand.
     guard: Option<guard::Check>,
     /// Since when that has failed each time.
@@ -172,7 +176,7 @@ impl Relay {
             let seats = self.shared.herd.seats();
             let node = self.lease.as_ref().and_then(|lease| seats.get(lease.pool.node));
             let node = node.map_or("?", |seat| seat.name.as_str());
-            self.slow.end(self.shared.config.load().slow_query, node, &self.card.pools);
+            self.slow.end(self.rules.slow_query, node, &self.card.pools);
         }
     }
 
@@ -248,6 +252,9 @@ impl Relay {
     }
 
     fn drop_lease(&mut self) {
+        if let Some(lease) = &self.lease {
+            self.flow.settle(&lease.pool.stats, 0);
+        }
         self.card.cancel.set(None);
         self.card.node.store(0, Ordering::Relaxed);
         self.began = None;

@@ -133,6 +133,12 @@ impl Settings {
         !self.values.iter().any(|(name, _)| is_identity(name))
     }
 
+    /// Whether a connection with the settings `of` may be used for these, with nothing but what is sent ahead.
+    #[inline]
+    pub(crate) fn suit(&self, of: &Self) -> bool {
+        self.id == of.id || self.harmless()
+    }
+
     /// So many that no more should be remembered: treat the next `SET` of another name as state of the server session.
     pub(crate) fn is_full(&self) -> bool {
         self.values.len() >= MOST

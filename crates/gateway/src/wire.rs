@@ -44,7 +44,7 @@ pub fn header(bytes: &[u8]) -> Result<Option<Header>, Malformed> {
 
 /// The text up to the next zero byte, and what follows it.
 pub(crate) fn cstr(bytes: &[u8]) -> Result<(&[u8], &[u8]), Malformed> {
-    let end = bytes.iter().position(|&byte| byte == 0).ok_or(Malformed("a text does not end"))?;
+    let end = memchr::memchr(0, bytes).ok_or(Malformed("a text does not end"))?;
     match bytes.split_at_checked(end) {
         Some((text, [_, rest @ ..])) => Ok((text, rest)),
         _ => Err(Malformed("a text does not end")),

@@ -30,6 +30,7 @@
 mod classifier;
 mod functions;
 mod scan;
+mod shape;
 mod statement;
 mod tokens;
 

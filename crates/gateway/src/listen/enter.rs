@@ -262,6 +262,7 @@ fn console(shared: &Shared, config: &GatewayConfig, ask: &Ask) -> Result<Arc<Poo
         prepared_statements: config.prepared_statements,
         session_state: config.session_state,
         write_guard: config.write_guard,
+        slow_query: config.slow_query,
     };
     shared.pools.get_or_create(&ask.database, &ask.user, rules)
 }

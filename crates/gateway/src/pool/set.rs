@@ -46,6 +46,8 @@ pub(crate) struct Rules {
     pub(crate) prepared_statements: usize,
     pub(crate) session_state: crate::config::SessionState,
     pub(crate) write_guard: crate::config::WriteGuard,
+    /// Statements that take longer are logged.
+    pub(crate) slow_query: Option<std::time::Duration>,
 }
 
 /// What a pool made now begins with.

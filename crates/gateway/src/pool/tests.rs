@@ -133,6 +133,7 @@ fn rules(size: usize, queue: usize) -> Rules {
         prepared_statements: 10,
         session_state: SessionState::Pin,
         write_guard: WriteGuard::Off,
+        slow_query: None,
     }
 }
 

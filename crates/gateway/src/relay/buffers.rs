@@ -57,6 +57,11 @@ impl Work {
             && self.out.to_server.is_empty()
     }
 
+    /// Whether nothing of it waits to be looked at or sent.
+    pub(super) fn is_settled(&self) -> bool {
+        self.input.is_empty() && self.out.to_client.is_empty() && self.out.to_server.is_empty()
+    }
+
     pub(super) fn give_back(mut self: Box<Self>) {
         self.input.clear();
         self.kept.clear();

@@ -9,6 +9,7 @@ use tokio::time::{Instant, timeout_at};
 use tracing::field::Empty;
 
 use super::buffers::Work;
+use super::socket::Ears;
 use super::{End, Relay, Stuck, guard, transfer};
 use crate::checkout::{self, Need};
 use crate::client::{Card, State};
@@ -18,28 +19,66 @@ use crate::pool::Lease;
 use crate::wire::Problem;
 use crate::wire::error::code;
 
+/// What the client's next transaction needs. Of the relay's own parts, so that the rest of it stays free.
+macro_rules! need {
+    ($relay:expr) => {{
+        let needs = $relay.session.needs();
+        let target = needs.target.as_ref().or($relay.target.as_ref());
+        // Who keeps a connection keeps the writer's.
+        let keeps = $relay.session.pinned().is_some() && $relay.rules.target == Target::Split;
+        Need {
+            want: if keeps && target.is_none() { Want::Write } else { needs.want },
+            target,
+            causal: &mut $relay.causal,
+            settings: $relay.session.settings(),
+            tried: &$relay.tried,
+            worker: $relay.worker,
+        }
+    }};
+}
+
 impl Relay {
-    /// Gets a server for what the client has said.
-    pub(super) async fn lease(&mut self) -> Option<End> {
+    /// Gets a server for what the client has said, where that takes no waiting. `false`: [`Relay::lease`] is to see to it.
+    pub(super) fn lease_at_once(&mut self) -> bool {
+        if tracing::enabled!(target: "otel", tracing::Level::DEBUG) {
+            return false;
+        }
+        self.follow_rules();
+        if self.rules.write_guard != WriteGuard::Off {
+            return false;
+        }
+        let mut need = need!(self);
+        match checkout::at_once(&self.shared, &self.card.pools, &self.rules, &mut need) {
+            Ok(Some(lease)) if !self.session.settings().suit(&lease.server.settings) => {
+                lease.give_back(self.worker, self.shared.clock.now());
+                false
+            }
+            Ok(Some(lease)) => {
+                self.hold(lease);
+                self.same_wake = false;
+                true
+            }
+            Ok(None) => false,
+            Err(problem) => {
+                self.refuse(&problem);
+                true
+            }
+        }
+    }
+
+    /// What the configuration says now.
+    fn follow_rules(&mut self) {
         let rules = self.card.pools.rules.load();
         if !Arc::ptr_eq(&rules, &self.rules) {
             self.rules = Arc::clone(&rules);
         }
-        drop(rules);
-        self.logs_slow = self.shared.config.load().slow_query.is_some();
-        let needs = self.session.needs();
-        let mut need = Need {
-            want: needs.want,
-            target: needs.target.as_ref().or(self.target.as_ref()),
-            causal: &mut self.causal,
-            settings: self.session.settings(),
-            tried: &self.tried,
-            worker: self.worker,
-        };
+    }
+
+    /// Gets a server for what the client has said.
+    pub(super) async fn lease(&mut self) -> Option<End> {
+        self.follow_rules();
+        let mut need = need!(self);
         let pinned = self.session.pinned().is_some();
-        if pinned && need.target.is_none() && self.rules.target == Target::Split {
-            need.want = Want::Write;
-        }
         // Where it went and why, for those who collect spans. Nothing of what the client said.
         let span = tracing::debug_span!(
             target: "otel",
@@ -55,9 +94,10 @@ impl Relay {
             otel.status_description = Empty,
         );
         let mut waited = false;
-        let mut got = checkout::at_once(&self.shared, &self.card.pools, &mut need);
+        let mut got = checkout::at_once(&self.shared, &self.card.pools, &self.rules, &mut need);
         if let Ok(None) = got {
             waited = true;
+            self.client_ears.armed = false;
             self.card.enter(State::Waiting, self.shared.clock.now());
             let waiting = checkout::wait(&self.shared, &self.card.pools, &mut need, &self.card);
             let patience = poll_client(&mut self.stream, self.work.as_deref_mut(), &self.card);
@@ -94,9 +134,7 @@ impl Relay {
     /// Goes on with a server, once it has the client's settings and is known well enough to be written to. `waited` says that
     /// the task has.
     async fn take_up(&mut self, mut lease: Lease, mut waited: bool) {
-        if lease.server.settings.id != self.session.settings().id
-            && !self.session.settings().harmless()
-        {
+        if !self.session.settings().suit(&lease.server.settings) {
             waited = true;
             if let Err(problem) = lease.server.apply(self.session.settings()).await {
                 drop(lease);
@@ -123,6 +161,12 @@ impl Relay {
             );
             return;
         }
+        self.hold(lease);
+        self.same_wake = !waited && self.rules.write_guard == WriteGuard::Off;
+    }
+
+    /// Goes on with a server that is ready.
+    fn hold(&mut self, lease: Lease) {
         let pending = self.work.as_ref().map_or(0, |work| work.out.to_client.len());
         self.session.attach(pending);
         self.card.cancel.set(Some(Arc::clone(&lease.server.identity)));
@@ -132,9 +176,9 @@ impl Relay {
         self.began = Some(Instant::now());
         self.lease = Some(lease);
         self.stuck = Stuck::Not;
-        self.server_quiet = false;
+        // It is asked nothing yet; what it says of itself is found when it is listened to.
+        self.server_ears = Ears { quiet: true, armed: false };
         self.unheard = false;
-        self.same_wake = !waited && self.rules.write_guard == WriteGuard::Off;
     }
 
     /// Finds out what is to be checked with writes on `node`, for as long as writes are held and it is the primary.
@@ -198,6 +242,7 @@ impl Relay {
             self.shared.herd.wrote(&mut self.causal, early);
         }
         let stats = &lease.pool.stats;
+        self.flow.settle(stats, 0);
         if let Some(began) = self.began.take() {
             let micros = began.elapsed().as_micros();
             stats.transaction.record(u64::try_from(micros).unwrap_or(u64::MAX));
@@ -206,8 +251,8 @@ impl Relay {
         let queries = std::mem::take(&mut self.session.queries);
         stats.queries.fetch_add(queries, Ordering::Relaxed);
         stats.count_prepared(std::mem::take(&mut self.session.prepared));
-        self.card.transactions.fetch_add(1, Ordering::Relaxed);
-        self.card.queries.fetch_add(queries, Ordering::Relaxed);
+        transfer::count(&self.card.transactions, 1);
+        transfer::count(&self.card.queries, queries);
         self.card.prepared.store(self.session.prepared_statements(), Ordering::Relaxed);
         self.stuck = Stuck::Not;
         self.card.enter(State::Idle, now);

@@ -1,4 +1,4 @@
-//! Plain TCP sockets, received from and sent to by the system call itself: in a program with threads, the C library makes each
+//! Plain sockets, received from and sent to by the system call itself: in a program with threads, the C library makes each
 //! of these a point where the thread may be cancelled, which costs as much as what is done with a small answer here.
 
 use std::io;
@@ -9,44 +9,111 @@ use herdsman_node::raw::RawStream;
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 
 use crate::listen::ClientStream;
 
+/// A socket where bytes go as they are.
+#[derive(Clone, Copy)]
+pub(super) enum Plain<'a> {
+    Tcp(&'a TcpStream),
+    Unix(&'a UnixStream),
+}
+
 /// A socket of a client or a server.
 pub(super) trait Socket: AsyncRead + AsyncWrite + Unpin {
-    /// The socket itself, where bytes go over TCP as they are.
-    fn plain(&self) -> Option<&TcpStream>;
+    /// The socket itself, where nothing stands between it and the protocol.
+    fn plain(&self) -> Option<Plain<'_>>;
 }
 
 impl Socket for ClientStream {
-    fn plain(&self) -> Option<&TcpStream> {
-        if let Self::Tcp(stream) = self { Some(stream) } else { None }
+    #[inline]
+    fn plain(&self) -> Option<Plain<'_>> {
+        match self {
+            Self::Tcp(stream) => Some(Plain::Tcp(stream)),
+            Self::Unix(stream) => Some(Plain::Unix(stream)),
+            Self::Tls(_) => None,
+        }
     }
 }
 
 impl Socket for RawStream {
-    fn plain(&self) -> Option<&TcpStream> {
-        if let Self::Tcp(stream) = self { Some(stream) } else { None }
+    #[inline]
+    fn plain(&self) -> Option<Plain<'_>> {
+        match self {
+            Self::Tcp(stream) => Some(Plain::Tcp(stream)),
+            Self::Unix(stream) => Some(Plain::Unix(stream)),
+            Self::Tls(_) => None,
+        }
     }
 }
 
-/// Receives into `room`; returns how much, 0 at the end.
+/// What is known of a socket's next bytes.
+///
+/// The runtime remembers whom to wake until it has woken them; being asked to each time costs more than the system call
+/// does for a small message. So it is asked only where it has forgotten, which is when it has found the socket readable.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Ears {
+    /// There was nothing more to be heard when it was last tried.
+    pub(super) quiet: bool,
+    /// The runtime wakes the task when there is.
+    pub(super) armed: bool,
+}
+
+/// Receives into `room`; returns how much, 0 at the end. Where there is nothing, only [`poll_wake`] sees to it that the task
+/// is woken.
 #[inline]
+pub(super) fn receive<S: Socket>(
+    socket: &mut S,
+    cx: &mut Context<'_>,
+    room: &mut [u8],
+    ears: &mut Ears,
+) -> Poll<io::Result<usize>> {
+    let Some(plain) = socket.plain() else {
+        let mut room = ReadBuf::new(room);
+        let read = Pin::new(socket).poll_read(cx, &mut room);
+        *ears = Ears { quiet: read.is_pending(), armed: read.is_pending() };
+        return read.map_ok(|()| room.filled().len());
+    };
+    let wanted = room.len();
+    let heard = plain.try_call(Interest::READABLE, wanted, || {
+        // The runtime has found it readable, and has woken whom it was to.
+        ears.armed = false;
+        Ok(recv_from(plain, room)?)
+    });
+    ears.quiet = !matches!(heard, Poll::Ready(Ok(count)) if count == wanted);
+    heard
+}
+
+/// Waits until there is something to be received. [`receive`] has been tried before.
+#[inline]
+pub(super) fn poll_wake<S: Socket>(
+    socket: &S,
+    cx: &mut Context<'_>,
+    ears: &mut Ears,
+) -> Poll<io::Result<()>> {
+    let woken = match socket.plain() {
+        None => Poll::Pending,
+        Some(Plain::Tcp(stream)) => stream.poll_read_ready(cx),
+        Some(Plain::Unix(stream)) => stream.poll_read_ready(cx),
+    };
+    *ears = Ears { quiet: woken.is_pending(), armed: woken.is_pending() };
+    woken
+}
+
+/// As [`receive`], and the task is woken.
 pub(super) fn poll_receive<S: Socket>(
     socket: &mut S,
     cx: &mut Context<'_>,
     room: &mut [u8],
 ) -> Poll<io::Result<usize>> {
-    if let Some(plain) = socket.plain() {
-        let wanted = room.len();
-        return poll_call(plain, Interest::READABLE, wanted, cx, || {
-            Ok(recv(plain, &mut *room, RecvFlags::empty())?.1)
-        });
+    let mut ears = Ears::default();
+    loop {
+        if let heard @ Poll::Ready(_) = receive(socket, cx, room, &mut ears) {
+            return heard;
+        }
+        ready!(poll_wake(socket, cx, &mut ears))?;
     }
-    let mut room = ReadBuf::new(room);
-    ready!(Pin::new(socket).poll_read(cx, &mut room))?;
-    Poll::Ready(Ok(room.filled().len()))
 }
 
 /// Sends of `bytes` as much as goes; returns how much.
@@ -56,31 +123,41 @@ pub(super) fn poll_send<S: Socket>(
     cx: &mut Context<'_>,
     bytes: &[u8],
 ) -> Poll<io::Result<usize>> {
-    if let Some(plain) = socket.plain() {
-        return poll_call(plain, Interest::WRITABLE, bytes.len(), cx, || {
-            send(plain, bytes, SendFlags::NOSIGNAL)
+    let Some(plain) = socket.plain() else { return Pin::new(socket).poll_write(cx, bytes) };
+    loop {
+        let sent = plain.try_call(Interest::WRITABLE, bytes.len(), || match plain {
+            Plain::Tcp(stream) => send(stream, bytes, SendFlags::NOSIGNAL),
+            Plain::Unix(stream) => send(stream, bytes, SendFlags::NOSIGNAL),
         });
+        if sent.is_ready() {
+            return sent;
+        }
+        match plain {
+            Plain::Tcp(stream) => ready!(stream.poll_write_ready(cx))?,
+            Plain::Unix(stream) => ready!(stream.poll_write_ready(cx))?,
+        }
     }
-    Pin::new(socket).poll_write(cx, bytes)
 }
 
-/// Makes a call as soon as the socket may be ready for it.
-#[inline]
-fn poll_call(
-    plain: &TcpStream,
-    interest: Interest,
-    wanted: usize,
-    cx: &mut Context<'_>,
-    mut call: impl FnMut() -> rustix::io::Result<usize>,
-) -> Poll<io::Result<usize>> {
-    loop {
-        if interest.is_readable() {
-            ready!(plain.poll_read_ready(cx))?;
-        } else {
-            ready!(plain.poll_write_ready(cx))?;
-        }
+fn recv_from(plain: Plain<'_>, room: &mut [u8]) -> rustix::io::Result<usize> {
+    let flags = RecvFlags::empty();
+    Ok(match plain {
+        Plain::Tcp(stream) => recv(stream, room, flags)?.1,
+        Plain::Unix(stream) => recv(stream, room, flags)?.1,
+    })
+}
+
+impl Plain<'_> {
+    /// Makes a call, if the runtime has found the socket ready for it.
+    #[inline]
+    fn try_call(
+        self,
+        interest: Interest,
+        wanted: usize,
+        mut call: impl FnMut() -> rustix::io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
         let mut partly = None;
-        let outcome = plain.try_io(interest, || match retry_on_intr(&mut call) {
+        let once = || match retry_on_intr(&mut call) {
             // That was all for now, and the system will say when there is more: the runtime takes it so if it is told that
             // the call would have had to wait. Without that, it is asked in vain each time.
             Ok(count) if 0 < count && count < wanted => {
@@ -90,11 +167,15 @@ fn poll_call(
             Ok(count) => Ok(count),
             Err(Errno::AGAIN) => Err(io::ErrorKind::WouldBlock.into()),
             Err(error) => Err(error.into()),
-        });
+        };
+        let outcome = match self {
+            Self::Tcp(stream) => stream.try_io(interest, once),
+            Self::Unix(stream) => stream.try_io(interest, once),
+        };
         match (outcome, partly) {
-            (Err(_), Some(count)) => return Poll::Ready(Ok(count)),
-            (Err(error), None) if error.kind() == io::ErrorKind::WouldBlock => {}
-            (outcome, _) => return Poll::Ready(outcome),
+            (Err(_), Some(count)) => Poll::Ready(Ok(count)),
+            (Err(error), None) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
+            (outcome, _) => Poll::Ready(outcome),
         }
     }
 }

@@ -3,25 +3,50 @@
 use std::cell::Cell;
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context as Wakes, Poll, ready};
 
 use super::buffers::Work;
 use super::guard::Check;
-use super::socket::{Socket, poll_receive, poll_send};
+use super::socket::{Socket, poll_receive, poll_send, poll_wake, receive};
 use super::{End, Relay, Stuck};
 use crate::client::{Card, Order, State};
 use crate::config::{PoolMode, WriteGuard};
 use crate::listen::ClientStream;
 use crate::pool::Server;
 use crate::session::{Context, Elsewhere, Fed, Held, Received, Told};
+use crate::stats::PoolStats;
 use crate::wire::Problem;
 use crate::wire::error::code;
 
 /// More than this is not received ahead of what the other side takes.
 const AHEAD: usize = 256 << 10;
+/// How often bytes are moved on without letting other clients of the thread have a turn.
+const ROUNDS: usize = 64;
 /// Room for what a server says at once.
 const ROOM_SIZE: usize = 16 << 10;
+
+/// Bytes that are counted at once.
+const FLOW: u64 = 64 << 10;
+
+/// Bytes to and from a server that have not been counted yet.
+#[derive(Debug, Default)]
+pub(super) struct Flow {
+    to_server: u64,
+    to_client: u64,
+}
+
+impl Flow {
+    /// Counts them once there are more than `most`.
+    #[inline]
+    pub(super) fn settle(&mut self, stats: &PoolStats, most: u64) {
+        if self.to_server + self.to_client > most {
+            stats.bytes_to_server.fetch_add(self.to_server, Ordering::Relaxed);
+            stats.bytes_to_client.fetch_add(self.to_client, Ordering::Relaxed);
+            *self = Self::default();
+        }
+    }
+}
 
 thread_local! {
     static ROOM: Cell<Option<Box<[u8]>>> = const { Cell::new(None) };
@@ -54,25 +79,31 @@ pub(super) enum Event {
 impl Relay {
     pub(super) fn poll(&mut self, cx: &mut Wakes<'_>) -> Poll<Event> {
         if !std::mem::take(&mut self.same_wake) {
-            self.client_quiet = false;
-            self.server_quiet = false;
-            self.card.register(cx.waker());
-            let order = self.card.ordered();
-            if order != Order::None && self.heeds(order) {
+            self.client_ears.quiet = false;
+            self.server_ears.quiet = false;
+            if let Some(order) = self.heeded(cx) {
                 return Poll::Ready(Event::Ordered(order));
             }
         }
-        loop {
+        for _ in 0..ROUNDS {
             let mut moved = false;
-            match self.hear_client(cx) {
-                Step::Event(event) => return Poll::Ready(event),
-                step => moved |= step.moved(),
+            loop {
+                match self.hear_client(cx) {
+                    Step::Event(Event::Need) if self.lease_at_once() => moved = true,
+                    Step::Event(event) => return Poll::Ready(event),
+                    step => break moved |= step.moved(),
+                }
             }
             match self.tell_server(cx) {
                 Step::Event(event) => return Poll::Ready(event),
                 step => moved |= step.moved(),
             }
             match self.hear_server(cx) {
+                Step::Event(Event::Done) => {
+                    self.answered();
+                    self.done();
+                    moved = true;
+                }
                 Step::Event(event) => return Poll::Ready(event),
                 step => moved |= step.moved(),
             }
@@ -80,7 +111,7 @@ impl Relay {
                 Step::Event(event) => return Poll::Ready(event),
                 step => moved |= step.moved(),
             }
-            if !moved {
+            if (!moved || self.is_settled()) && !self.listen(cx) {
                 if self.lease.is_none()
                     && let Some(work) = self.work.take_if(|work| work.is_empty())
                 {
@@ -89,6 +120,42 @@ impl Relay {
                 return Poll::Pending;
             }
         }
+        // Others on this thread have waited long enough.
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Whether another round could move nothing.
+    fn is_settled(&self) -> bool {
+        self.client_ears.quiet
+            && (self.lease.is_none() || self.server_ears.quiet && !self.unheard)
+            && self.work.as_ref().is_none_or(|work| work.is_settled())
+    }
+
+    /// Has the task woken by what it listens to. Whether there is something already.
+    fn listen(&mut self, cx: &mut Wakes<'_>) -> bool {
+        let mut there = false;
+        if self.client_ears.quiet && !self.client_ears.armed {
+            there |= poll_wake(&self.stream, cx, &mut self.client_ears).is_ready();
+        }
+        if let Some(lease) = &self.lease
+            && self.server_ears.quiet
+            && !self.server_ears.armed
+        {
+            there |= poll_wake(&lease.server.stream, cx, &mut self.server_ears).is_ready();
+        }
+        there
+    }
+
+    /// What somebody wants of the client, if it is the moment for it.
+    fn heeded(&mut self, cx: &mut Wakes<'_>) -> Option<Order> {
+        if !self.registered || self.card.ordered() != Order::None {
+            // Whoever orders something takes the waker. One who came between these two has been heard.
+            self.card.register(cx.waker());
+            self.registered = true;
+        }
+        let order = self.card.ordered();
+        (order != Order::None && self.heeds(order)).then_some(order)
     }
 
     /// Whether it is the moment for an order.
@@ -110,19 +177,15 @@ impl Relay {
         }
         let mut moved = false;
         if self.stuck == Stuck::Bytes || work.input.is_empty() {
-            if self.client_quiet {
+            if self.client_ears.quiet {
                 return Step::Still;
             }
-            match poll_receive(&mut self.stream, cx, work.input.room()) {
-                Poll::Pending => {
-                    self.client_quiet = true;
-                    return Step::Still;
-                }
+            match receive(&mut self.stream, cx, work.input.room(), &mut self.client_ears) {
+                Poll::Pending => return Step::Still,
                 Poll::Ready(Ok(0) | Err(_)) => return Step::Event(Event::Gone),
                 Poll::Ready(Ok(count)) => {
                     work.input.filled(count);
-                    let bytes = u64::try_from(count).unwrap_or_default();
-                    self.card.bytes_in.fetch_add(bytes, Ordering::Relaxed);
+                    count_bytes(&self.card.bytes_in, count);
                     self.stuck = Stuck::Not;
                     moved = true;
                 }
@@ -147,7 +210,7 @@ impl Relay {
             prepared: self.rules.prepared_statements,
             guard: self.guard.as_ref().filter(|_| writer).map(Check::guard),
         };
-        if self.logs_slow && self.lease.is_some() && !self.slow.is_on() {
+        if self.rules.slow_query.is_some() && self.lease.is_some() && !self.slow.is_on() {
             self.slow.begin(self.session.text_of(work.input.bytes()));
         }
         let thinking = self.session.is_quiet();
@@ -204,8 +267,8 @@ impl Relay {
         match sent {
             Ok(0) => Step::Still,
             Ok(count) => {
-                let bytes = u64::try_from(count).unwrap_or_default();
-                lease.pool.stats.bytes_to_server.fetch_add(bytes, Ordering::Relaxed);
+                self.flow.to_server += u64::try_from(count).unwrap_or_default();
+                self.flow.settle(&lease.pool.stats, FLOW);
                 sent_away(&mut work.out.to_server, &mut work.server_sent);
                 work.server_begun = !work.out.to_server.is_empty();
                 Step::Moved
@@ -215,7 +278,7 @@ impl Relay {
     }
 
     fn hear_server(&mut self, cx: &mut Wakes<'_>) -> Step {
-        if self.lease.is_none() || self.server_quiet {
+        if self.lease.is_none() || self.server_ears.quiet && !self.unheard {
             return Step::Still;
         }
         let mut room = ROOM.take().unwrap_or_else(|| vec![0; ROOM_SIZE].into());
@@ -236,17 +299,14 @@ impl Relay {
         let mut new: &[u8] = &[];
         // What came behind the last answer, such as a notification, comes first.
         if !std::mem::take(&mut self.unheard) {
-            match poll_receive(&mut server.stream, cx, room) {
-                Poll::Pending => {
-                    self.server_quiet = true;
-                    return Step::Still;
-                }
+            match receive(&mut server.stream, cx, room, &mut self.server_ears) {
+                Poll::Pending => return Step::Still,
                 Poll::Ready(Ok(0)) if still_primary => return lost("it closed the connection"),
                 Poll::Ready(Err(error)) if still_primary => return lost(&error.to_string()),
                 Poll::Ready(Ok(0) | Err(_)) => return lost("it is no longer the proven primary"),
                 Poll::Ready(Ok(count)) => {
-                    let bytes = u64::try_from(count).unwrap_or_default();
-                    lease.pool.stats.bytes_to_client.fetch_add(bytes, Ordering::Relaxed);
+                    self.flow.to_client += u64::try_from(count).unwrap_or_default();
+                    self.flow.settle(&lease.pool.stats, FLOW);
                     new = room.get(..count).unwrap_or_default();
                 }
             }
@@ -313,8 +373,7 @@ impl Relay {
         match send(&mut self.stream, &work.out.to_client, &mut work.client_sent, cx) {
             Ok(0) => Step::Still,
             Ok(count) => {
-                let bytes = u64::try_from(count).unwrap_or_default();
-                self.card.bytes_out.fetch_add(bytes, Ordering::Relaxed);
+                count_bytes(&self.card.bytes_out, count);
                 sent_away(&mut work.out.to_client, &mut work.client_sent);
                 Step::Moved
             }
@@ -348,6 +407,15 @@ fn held(server: &mut Server) -> Held<'_> {
     }
 }
 
+/// Counts for a client. Nobody but its own task does, so that nobody else can come in between.
+pub(super) fn count(counter: &AtomicU64, more: u64) {
+    counter.store(counter.load(Ordering::Relaxed).wrapping_add(more), Ordering::Relaxed);
+}
+
+fn count_bytes(counter: &AtomicU64, bytes: usize) {
+    count(counter, u64::try_from(bytes).unwrap_or_default());
+}
+
 /// Forgets what has been sent: all of it, or as much as is worth moving the rest for.
 fn sent_away(bytes: &mut Vec<u8>, sent: &mut usize) {
     if *sent == bytes.len() {
@@ -375,8 +443,9 @@ fn send<S: Socket>(
             Poll::Ready(Err(error)) => return Err(error),
         }
     }
-    // For TLS; a plain socket does nothing here.
-    if let Poll::Ready(Err(error)) = Pin::new(stream).poll_flush(cx) {
+    if stream.plain().is_none()
+        && let Poll::Ready(Err(error)) = Pin::new(stream).poll_flush(cx)
+    {
         return Err(error);
     }
     Ok(*sent - before)

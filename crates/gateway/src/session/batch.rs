@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use herdsman::classify::Why;
+use herdsman::classify::{Class, Why};
 use herdsman::policy::Want;
 
 use super::{Context, Session, Tx};
@@ -105,7 +105,7 @@ impl Session {
         self.batch.add(&Look {
             read: seen.read && !is_show(sql),
             read_only: matches!(seen.effect, Effect::Begin { read_only: true }),
-            target: target(sql),
+            target: if seen.plain { None } else { target(sql) },
         });
         self.in_begun_transaction();
         self.batch.effect = Some(seen.effect);
@@ -210,19 +210,26 @@ impl super::Unnamed {
 #[derive(Clone, Debug)]
 pub(super) struct Seen {
     read: bool,
+    /// It has no comment.
+    plain: bool,
     pub(super) effect: Effect,
     /// More than one statement.
     pub(super) several: bool,
 }
 
 pub(super) fn seen(sql: &[u8], cx: &Context<'_>) -> Seen {
+    if cx.classifier.classify_plain(sql).is_some_and(Class::is_read) {
+        // What only reads leaves nothing behind.
+        return Seen { read: true, plain: true, effect: Effect::None, several: false };
+    }
     let Ok(text) = str::from_utf8(sql) else {
-        return Seen { read: false, effect: Effect::Unknown, several: false };
+        return Seen { read: false, plain: false, effect: Effect::Unknown, several: false };
     };
     let class = cx.classifier.classify(text);
     let effect =
         if effects::needs_look(&class, text) { effects::effect(text) } else { Effect::None };
-    Seen { read: class.is_read(), effect, several: class.why == Why::SeveralStatements }
+    let several = class.why == Why::SeveralStatements;
+    Seen { read: class.is_read(), plain: false, effect, several }
 }
 
 /// What one text is; `effect`, where it is known already.

@@ -52,6 +52,7 @@ pub(crate) fn rules(
         prepared_statements: config.prepared_statements,
         session_state: config.session_state,
         write_guard: config.write_guard,
+        slow_query: config.slow_query,
     })
 }
 

@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::{Functions, Kind, classify};
+use super::{Class, Classifier, Functions, Kind, classify};
 
 /// Pieces of SQL that meet in every order, so that strings, comments and calls are cut in all ways.
 const PIECES: &[&str] = &[
@@ -44,6 +44,9 @@ const PIECES: &[&str] = &[
     "\r",
     " ",
     "1",
+    "407",
+    "f2",
+    "3.5",
     "1e",
     "0x",
     "U&'",
@@ -116,7 +119,33 @@ fn kind(sql: &str) -> Kind {
     classify(sql, &Functions::builtin()).kind
 }
 
+/// Another digit for each, so that whoever looks at numbers is found out.
+fn other_numbers(sql: &str, bits: u64) -> String {
+    let other = |(at, letter): (usize, char)| {
+        let digit = letter.to_digit(10)?;
+        char::from_digit((digit + (bits >> (at % 60) & 7) as u32) % 10, 10)
+    };
+    sql.chars().enumerate().map(|(at, letter)| other((at, letter)).unwrap_or(letter)).collect()
+}
+
+fn class(sql: &str) -> Class {
+    classify(sql, &Functions::builtin())
+}
+
 proptest! {
+    #[test]
+    fn what_is_remembered_of_one_text_holds_for_every_text_it_is_given_for(
+        pieces in prop::collection::vec(prop::sample::select(PIECES), 0..8),
+        bits in any::<u64>(),
+    ) {
+        let classifier = Classifier::new();
+        for sql in [pieces.join(" "), pieces.concat()] {
+            for sql in [other_numbers(&sql, bits), other_numbers(&sql, bits.rotate_left(7)), sql] {
+                prop_assert_eq!(classifier.classify(&sql), class(&sql), "{:?}", sql);
+            }
+        }
+    }
+
     #[test]
     fn no_text_makes_it_panic(sql in any::<String>(), pieces in prop::collection::vec(prop::sample::select(PIECES), 0..24)) {
         kind(&sql);

@@ -221,10 +221,22 @@ fn a_refused_text_is_a_write_from_then_on() {
 #[test]
 fn only_the_oldest_refusals_are_forgotten() {
     let classifier = Classifier::new();
-    let text = |n: usize| format!("SELECT {n} FROM v");
+    let text = |n: usize| format!("SELECT 1 FROM v{n}");
     (0..4097).for_each(|n| classifier.learn_write(&text(n)));
     assert_eq!(classifier.classify(&text(0)).kind, Kind::Read);
     assert!((1..4097).all(|n| classifier.classify(&text(n)).why == Why::RefusedBefore));
+}
+
+#[test]
+fn what_differs_from_a_refused_text_in_numbers_only_is_a_write_too() {
+    let classifier = Classifier::new();
+    classifier.learn_write("SELECT * FROM v1 WHERE id = 40");
+    let kind = |sql| classifier.classify(sql).kind;
+    assert_eq!(kind("SELECT * FROM v1 WHERE id = 73"), Kind::Write);
+    assert_eq!(kind("SELECT * FROM v2 WHERE id = 40"), Kind::Read);
+    classifier.learn_write("SELECT * FROM v2 WHERE name = 'f1'");
+    assert_eq!(kind("SELECT * FROM v2 WHERE name = 'f1'"), Kind::Write);
+    assert_eq!(kind("SELECT * FROM v2 WHERE name = 'f2'"), Kind::Read);
 }
 
 #[test]

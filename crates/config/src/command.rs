@@ -41,9 +41,8 @@ fn of_command_within(command: &str, what: &str, limit: Duration) -> Result<Strin
     for secret in environment::withheld() {
         start.env_remove(secret);
     }
-    let mut child = start
-        .spawn()
-        .map_err(|error| format!("the program {named} cannot be started: {error}"))?;
+    let mut child =
+        start.spawn().map_err(|error| format!("the program {named} cannot be started: {error}"))?;
     let outcome = printed(&mut child, limit);
     if outcome.is_err() {
         // One that has ended meanwhile is as good as ended.

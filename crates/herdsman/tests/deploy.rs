@@ -157,18 +157,17 @@ fn of_a_cluster_with_a_gateway(prometheus: &mut Prometheus) -> Told {
         "herdsman_gateway_wait_seconds_bucket",
         "herdsman_hook_failing",
     ];
-    // There is a rate once there is more.
-    gateway.as_app("select 1").unwrap();
+    let told = scrape(&running.url(), &awaited);
     prometheus.watches(&running.url());
-    gateway.as_app("select 1").unwrap();
-    scrape(&running.url(), &awaited)
+    told
 }
 
 fn of_a_mesh(prometheus: &mut Prometheus) -> Told {
     let yard = Yard::up();
     let (_running, api) = yard.run();
+    let told = scrape(&api, &["herdsman_mesh_link_lag_seconds", "herdsman_mesh_target_working"]);
     prometheus.watches(&api);
-    scrape(&api, &["herdsman_mesh_link_lag_seconds", "herdsman_mesh_target_working"])
+    told
 }
 
 fn of_a_ledger(prometheus: &mut Prometheus) -> Told {
@@ -177,8 +176,12 @@ fn of_a_ledger(prometheus: &mut Prometheus) -> Told {
     let hosts = "hosts: {n1: {host: 127.0.0.1, port: 1, sslmode: disable}}";
     let running =
         folder.start(&["run", &folder.file("h.yml", &format!("{hosts}\nport: 0\n{ledger}\n"))]);
+    let told = scrape(
+        &running.url(),
+        &["herdsman_ledger_node_fenced", "herdsman_ledger_transactions_total"],
+    );
     prometheus.watches(&running.url());
-    scrape(&running.url(), &["herdsman_ledger_node_fenced", "herdsman_ledger_transactions_total"])
+    told
 }
 
 fn of_a_stream(prometheus: &mut Prometheus) -> Told {
@@ -197,9 +200,11 @@ fn of_a_stream(prometheus: &mut Prometheus) -> Told {
         "herdsman_stream_sink_position_bytes_total",
         "pg_replication_slot_safe_wal_size_bytes",
         "pg_replication_slot_wal_status",
+        "herdsman_stream_slot_retained_bytes",
     ];
+    let told = scrape(&url, &awaited);
     prometheus.watches(&url);
-    scrape(&url, &awaited)
+    told
 }
 
 /// Everything that `/metrics` tells, once it tells of these.

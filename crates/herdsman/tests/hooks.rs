@@ -154,7 +154,7 @@ watch:
   - name: balancer
     retry: {{ pause: 100ms, longest_pause: 500ms }}
     haproxy: {{ socket: {socket}, writers: [write], servers: {{ n1: pg-n1, n2: pg-n2 }}, refresh: 500ms }}
-  - name: far balancer
+  - name: far-balancer
     retry: {{ pause: 100ms, longest_pause: 500ms }}
     haproxy: {{ socket: '127.0.0.1:{far}', readers: [read], servers: {{ n1: pg-n1, n2: pg-n2 }}, refresh: 500ms }}
   - name: names
@@ -238,7 +238,7 @@ fn a_promotion_reaches_pgbouncer_haproxy_a_file_of_names_and_a_command() {
 
     let seen = folder.herdsman(&["doctor", "--json"]).stdout;
     let seen: serde_json::Value = serde_json::from_str(&seen).unwrap();
-    for hook in ["pooler", "balancer", "far balancer", "names"] {
+    for hook in ["pooler", "balancer", "far-balancer", "names"] {
         let mut findings = seen["findings"].as_array().unwrap().iter();
         let about = findings.find(|finding| finding["subject"] == format!("hook {hook}"));
         assert_eq!(about.unwrap()["severity"], "ok", "{seen:#}");
@@ -293,7 +293,7 @@ fn a_promotion_reaches_pgbouncer_haproxy_a_file_of_names_and_a_command() {
     let overview: serde_json::Value = serde_json::from_str(body).unwrap();
     let shown: Vec<_> =
         overview["hooks"].as_array().unwrap().iter().map(|hook| &hook["name"]).collect();
-    assert_eq!(shown, ["pooler", "balancer", "far balancer", "names", "pager", "late"]);
+    assert_eq!(shown, ["pooler", "balancer", "far-balancer", "names", "pager", "late"]);
     assert!(!overview["hooks"].to_string().contains("told"), "last words are not for everybody");
     let metrics = || get(&running.url(), "/metrics");
     let metrics = until("every message is counted", metrics, |text| text.contains(&runs()));

@@ -153,6 +153,8 @@ fn probes_sessions_batches_and_transactions_become_spans_with_their_nodes_and_no
     let running = yard.folder.start_command(command);
     gateway.until_writable(&running);
     gateway.as_app("select 'hunter-statement'").unwrap();
+    let phase = r#"herdsman_stream_phase{slot="herdsman",phase="streaming"} 1"#;
+    until("the stream", || get(&running.url(), "/metrics"), |text| text.contains(phase));
     yard.sql("insert into users values (1, 'hunter-row')");
     let sql = |statement: &str| {
         let ended = yard.folder.herdsman(&["ledger", "sql", statement]);

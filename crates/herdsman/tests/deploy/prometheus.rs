@@ -33,16 +33,22 @@ impl Prometheus {
         );
         let config = folder.file("prometheus.yml", &config);
         folder.file("targets.json", "[]");
-        let daemon =
-            Daemon::start(["/usr/bin/prometheus", "/usr/local/bin/prometheus"], "Prometheus", |command| {
+        let daemon = Daemon::start(
+            ["/usr/bin/prometheus", "/usr/local/bin/prometheus"],
+            "Prometheus",
+            |command| {
                 command.args(["--log.level=error", "--config.file", &config]);
                 command.arg(format!("--web.listen-address={}", url.trim_start_matches("http://")));
-                command.arg(format!("--storage.tsdb.path={}", folder.path().join("data").display()));
-            });
+                command
+                    .arg(format!("--storage.tsdb.path={}", folder.path().join("data").display()));
+            },
+        );
         let prometheus = Self { _daemon: daemon, folder, url, targets: Vec::new(), began: now() };
-        until("Prometheus answers", || prometheus.asked("query?query=1").to_string(), |told| {
-            told.contains("success")
-        });
+        until(
+            "Prometheus answers",
+            || prometheus.asked("query?query=1").to_string(),
+            |told| told.contains("success"),
+        );
         prometheus
     }
 
@@ -52,7 +58,10 @@ impl Prometheus {
         let targets = serde_json::json!([{ "targets": self.targets }]);
         let staged = self.folder.file("targets.new", &targets.to_string());
         std::fs::rename(staged, self.folder.path().join("targets.json")).unwrap();
-        let up = format!("count_over_time(up{{instance=\"{}\"}}[1h]) > 4", self.targets[self.targets.len() - 1]);
+        let up = format!(
+            "count_over_time(up{{instance=\"{}\"}}[1h]) > 4",
+            self.targets[self.targets.len() - 1]
+        );
         let found = || self.asked(&format!("query?query={}", encoded(&up)));
         until("it was asked some times", found, |told| told["data"]["result"][0].is_object());
     }
@@ -69,7 +78,8 @@ impl Prometheus {
             filled = filled.replace(variable, value);
         }
         let (query, began, ended) = (encoded(&filled), self.began, now());
-        let told = self.asked(&format!("query_range?query={query}&start={began}&end={ended}&step=1"));
+        let told =
+            self.asked(&format!("query_range?query={query}&start={began}&end={ended}&step=1"));
         match told["data"]["result"].as_array() {
             Some(series) if told["status"] == "success" => Ok(series.len()),
             _ => Err(told["error"].to_string()),
@@ -80,10 +90,12 @@ impl Prometheus {
     pub(super) fn ill_rules(&self) -> String {
         let told = self.asked("rules");
         let groups = told["data"]["groups"].as_array().cloned().unwrap_or_default();
-        let rules = groups.iter().flat_map(|group| group["rules"].as_array().cloned().unwrap_or_default());
+        let rules =
+            groups.iter().flat_map(|group| group["rules"].as_array().cloned().unwrap_or_default());
         let ill = rules.filter(|rule| rule["health"] != "ok");
         ill.fold(String::new(), |mut all, rule| {
-            let _infallible = write!(all, "{}: {} {}; ", rule["name"], rule["health"], rule["lastError"]);
+            let _infallible =
+                write!(all, "{}: {} {}; ", rule["name"], rule["health"], rule["lastError"]);
             all
         })
     }

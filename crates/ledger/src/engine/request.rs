@@ -82,7 +82,7 @@ impl Ledger {
             herdsman.offset = Empty,
             otel.status_code = Empty,
         );
-        let running = self.run_until_it_commits(node, request, statements, reads);
+        let running = Box::pin(self.run_until_it_commits(node, request, statements, reads));
         let outcome = running.instrument(span.clone()).await;
         match &outcome {
             Ok(Committed { at: Some(at), .. }) => {
@@ -279,8 +279,7 @@ impl Ledger {
     ) -> Result<Word, RequestError> {
         let unknown = || RequestError::Unknown(request);
         let body = self.encode(entry)?;
-        let span =
-            tracing::debug_span!(target: "otel", "ledger append", otel.kind = "producer", herdsman.bytes = body.len());
+        let span = tracing::debug_span!(target: "otel", "ledger append", otel.kind = "producer", herdsman.bytes = body.len());
         let appending = self.shared.log.append(body).instrument(span);
         match tokio::time::timeout_at(deadline, appending).await {
             Ok(Ok(_)) => {

@@ -66,7 +66,11 @@ impl Yard {
             revoked_certs: vec![revoked],
             key_identifier_method: KeyIdMethod::Sha256,
         };
-        write(self.folder.path(), "ca.crl", &list.signed_by(&self.authority).unwrap().pem().unwrap());
+        write(
+            self.folder.path(),
+            "ca.crl",
+            &list.signed_by(&self.authority).unwrap().pem().unwrap(),
+        );
     }
 
     /// Shakes hands on a socket, offering these protocols, as `name` if there is one.
@@ -229,7 +233,8 @@ async fn a_certificate_of_the_authority_lets_the_user_in_whose_name_it_bears() {
 async fn a_certificate_that_was_taken_back_ends_the_handshake_and_an_old_list_ends_all() {
     let yard = Yard::new();
     let path = |name: &str| yard.folder.path().join(name).display().to_string();
-    let mut config = yard.config(json!({ "client_ca": path("ca.crt"), "client_crl": path("ca.crl") }));
+    let mut config =
+        yard.config(json!({ "client_ca": path("ca.crt"), "client_crl": path("ca.crl") }));
     config["auth"] = json!("cert");
     for (taken_back, until, is_let_in) in
         [("ann", 4000, true), ("root", 4000, false), ("ann", 2021, false)]

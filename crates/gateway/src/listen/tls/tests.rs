@@ -67,7 +67,9 @@ fn what_is_wrong_with_a_file_is_said_and_nothing_of_what_is_in_it() {
         assert!(error.contains(words), "{error}");
         assert!(!error.contains("secret"), "{error}");
     }
-    for (crl, words) in [("none", "`gateway.tls.client_crl`"), ("good.crt", "no certificate revocation list")] {
+    for (crl, words) in
+        [("none", "`gateway.tls.client_crl`"), ("good.crt", "no certificate revocation list")]
+    {
         let loaded = files.load_revoking("good.crt", "good.key", Some("good.crt"), Some(crl));
         let error = loaded.expect_err(words).to_string();
         assert!(error.contains(words), "{error}");

@@ -140,7 +140,7 @@ fn probes_sessions_batches_and_transactions_become_spans_with_their_nodes_and_no
     let gateway = Gateway::of(&yard.cluster);
     let password = yard.cluster.sandbox().credentials().password("postgres").unwrap();
     let more = format!(
-        "stream:\n  login: {{user: postgres, dbname: postgres, password: '{password}'}}\n  \
+        "stream:\n  tables: [public.users]\n  login: {{user: postgres, dbname: postgres, password: '{password}'}}\n  \
          sinks: {{lines: {{file: {{path: changes.jsonl}}}}}}\n\
          ledger:\n  log: {{embedded: {{path: all.log}}}}\n  nodes: {{lite: {{sqlite: {{path: lite.db}}}}}}\n"
     );

@@ -36,7 +36,7 @@ macro_rules! asset {
 }
 
 /// The page first. A further module is one line here.
-static ASSETS: [Asset; 16] = [
+static ASSETS: [Asset; 17] = [
     asset!("index.html", HTML),
     asset!("style.css", "text/css; charset=utf-8"),
     asset!("icon.svg", "image/svg+xml"),
@@ -46,6 +46,7 @@ static ASSETS: [Asset; 16] = [
     asset!("gateway.js", JAVASCRIPT),
     asset!("herd.js", JAVASCRIPT),
     asset!("hooks.js", JAVASCRIPT),
+    asset!("ledger.js", JAVASCRIPT),
     asset!("layout.js", JAVASCRIPT),
     asset!("mesh.js", JAVASCRIPT),
     asset!("source.js", JAVASCRIPT),

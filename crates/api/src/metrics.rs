@@ -24,6 +24,11 @@ pub trait Metrics: fmt::Debug + Send + Sync + 'static {
     fn stream(&self) -> Option<Value> {
         None
     }
+
+    /// The ledger at this moment, as JSON. `None`: there is none. Must not block.
+    fn ledger(&self) -> Option<Value> {
+        None
+    }
 }
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

@@ -9,7 +9,7 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::version::{TLS12, TLS13};
 use rustls::{RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer};
@@ -42,6 +42,9 @@ pub struct Ssl {
     /// The authorities whose certificates clients may show; in the same forms as `cert`. Default none: no certificate is
     /// asked for.
     pub client_ca: Option<String>,
+    /// Which of their certificates were taken back, in the same forms: a list (CRL) of every authority that signs any, none of
+    /// them past its next update. Default: none was.
+    pub client_crl: Option<String>,
     /// Whether clients have to show one. Default `optional` with `client_ca`, else `off`.
     pub client_auth: Option<ClientAuth>,
 }
@@ -117,6 +120,11 @@ pub enum SslError {
         "`ssl.client_auth` asks for certificates, but `ssl.client_ca` names no authority; give one"
     )]
     NoAuthority,
+    /// Certificates of nobody in particular were taken back.
+    #[error(
+        "`ssl.client_crl` takes certificates back, but `ssl.client_ca` names no authority; give one"
+    )]
+    LoneRevocations,
     /// The authorities cannot be used.
     #[error("the certificates in `ssl.client_ca` cannot be used: {0}")]
     Authority(String),
@@ -127,6 +135,8 @@ pub enum SslError {
     Unusable(#[from] rustls::Error),
 }
 
+/// The key of the lists of certificates that were taken back.
+const CRL: &str = "client_crl";
 const CERTIFICATE: &str = "certificate";
 const PRIVATE_KEY: &str = "private key";
 /// Longer than any path worth printing, shorter than any private key in base64 of PEM.
@@ -170,6 +180,10 @@ impl Ssl {
     /// Who knows the certificates of clients; `None` where none is asked for.
     fn verifier(&self) -> Result<Option<Arc<dyn ClientCertVerifier>>, SslError> {
         let auth = self.client_auth();
+        let revocations = self.client_crl.as_deref().filter(|value| !value.trim().is_empty());
+        if revocations.is_some() && self.authority().is_none() {
+            return Err(SslError::LoneRevocations);
+        }
         if auth == ClientAuth::Off {
             return Ok(None);
         }
@@ -182,6 +196,11 @@ impl Ssl {
         let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
         if auth == ClientAuth::Optional {
             builder = builder.allow_unauthenticated();
+        }
+        if let Some(given) = revocations {
+            let lists = revocation_lists(&pem(CRL, given)?)?;
+            // An old list says nothing of what was taken back since.
+            builder = builder.with_crls(lists).enforce_revocation_expiration();
         }
         builder.build().map(Some).map_err(|error| SslError::Authority(error.to_string()))
     }
@@ -313,6 +332,17 @@ fn place(value: &str) -> String {
 fn certificates(field: &'static str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, SslError> {
     let missing = |detail| SslError::NoPem { field, what: CERTIFICATE, detail };
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    match found {
+        Ok(found) if found.is_empty() => Err(missing(String::new())),
+        Ok(found) => Ok(found),
+        Err(error) => Err(missing(format!(": {error}"))),
+    }
+}
+
+fn revocation_lists(pem: &[u8]) -> Result<Vec<CertificateRevocationListDer<'static>>, SslError> {
+    let missing =
+        |detail| SslError::NoPem { field: CRL, what: "certificate revocation list", detail };
+    let found: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(pem).collect();
     match found {
         Ok(found) if found.is_empty() => Err(missing(String::new())),
         Ok(found) => Ok(found),

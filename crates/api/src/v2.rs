@@ -48,6 +48,7 @@ struct Overview<'a> {
     gateway: Option<Value>,
     stream: Option<Value>,
     mesh: Option<Value>,
+    ledger: Option<Value>,
     hooks: Option<Value>,
 }
 
@@ -74,6 +75,7 @@ pub(crate) fn answer(route: Route, view: &View<'_>) -> Result<Reply, Problem> {
                 gateway: view.metrics.and_then(Metrics::gateway),
                 stream: view.metrics.and_then(Metrics::stream),
                 mesh: view.mesh.map(MeshControl::status),
+                ledger: view.metrics.and_then(Metrics::ledger),
                 hooks: view.hooks.map(HookBoard::overview),
             };
             Ok(Reply::json(StatusCode::OK, view.bodies, &overview))

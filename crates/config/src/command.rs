@@ -5,6 +5,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
+use herdsman_node::environment;
+
 use crate::problem::quoted;
 
 /// How long the program may take, which the start of ours waits for: vaults answer in a second or two.
@@ -34,13 +36,13 @@ fn of_command_within(command: &str, what: &str, limit: Duration) -> Result<Strin
         return Err("there is no program in it, expected its name and its arguments".to_owned());
     };
     let named = quoted(program);
-    let mut child = Command::new(program)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .map_err(|error| format!("the program {named} cannot be started: {error}"))?;
+    let mut start = Command::new(program);
+    start.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    for secret in environment::withheld() {
+        start.env_remove(secret);
+    }
+    let mut child =
+        start.spawn().map_err(|error| format!("the program {named} cannot be started: {error}"))?;
     let outcome = printed(&mut child, limit);
     if outcome.is_err() {
         // One that has ended meanwhile is as good as ended.

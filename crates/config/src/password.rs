@@ -5,6 +5,7 @@ use std::path::Path;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use herdsman_node::environment;
 
 use crate::Depth;
 use crate::command::of_command;
@@ -112,7 +113,7 @@ pub(crate) fn token(given: &[(&str, String)], depth: Depth) -> Result<Option<Str
 }
 
 fn variable(name: &str, what: &str) -> Result<String, String> {
-    std::env::var(name).map_err(|_| {
+    environment::secret(name).map_err(|_| {
         format!("the variable {} is not set, expected it to hold the {what}", quoted(name))
     })
 }

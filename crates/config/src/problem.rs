@@ -86,7 +86,13 @@ impl<'a> Page<'a> {
 
     /// What is written at this spot, up to the end of the line or of the value; nothing where it may be a secret.
     pub(crate) fn value_at(&self, at: At) -> Option<String> {
-        let line = self.line(at.line).filter(|_| !self.hidden(at.line))?;
+        self.line(at.line).filter(|_| !self.hidden(at.line))?;
+        self.scalar_at(at)
+    }
+
+    /// As [`Page::value_at`], also where it must not be shown.
+    pub(crate) fn scalar_at(&self, at: At) -> Option<String> {
+        let line = self.line(at.line)?;
         let rest: String = line.chars().skip(column_index(at)).collect();
         let rest = match rest.chars().next()? {
             quote @ ('"' | '\'') => {

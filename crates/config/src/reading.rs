@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use herdsman_node::{NodeName, Tls, TlsError};
+use herdsman_node::{NodeName, Tls, TlsError, environment};
 use serde::de::Deserialize;
 
 use crate::hosts::{self, Host, HostEntry};
@@ -53,6 +53,16 @@ const KEYS: [&str; 17] = [
     "hooks",
 ];
 
+/// Keeps every variable that the file names for a secret from the programs that are started, before the first of them is: it
+/// may be the one that prints a password.
+fn withhold_variables(places: &Places, page: &Page<'_>) {
+    let scalars = places.iter().filter(|place| place.kind == Kind::Scalar);
+    let named = scalars.filter(|place| place.path.last().is_some_and(|key| key.ends_with("_env")));
+    for variable in named.filter_map(|place| page.scalar_at(place.value)) {
+        environment::withhold(&variable);
+    }
+}
+
 impl<'a> Reading<'a> {
     /// Begins to read `text`, which was found at `path`.
     ///
@@ -66,6 +76,7 @@ impl<'a> Reading<'a> {
         };
         let places = Places::new(&outline, text);
         page.learn_secrets(&places);
+        withhold_variables(&places, &page);
         match outline {
             Tree::Map(_) => {}
             Tree::Empty => {

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use herdsman_node::environment;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer};
 
@@ -85,7 +86,7 @@ impl SecretSources<'_> {
             (None, None, None, None) => return Ok(None),
             (Some(value), None, None, None) => value.clone(),
             (None, Some(variable), None, None) => {
-                Secret::from(std::env::var(variable).map_err(|_| {
+                Secret::from(environment::secret(variable).map_err(|_| {
                     format!("the variable `{variable}` is not set, or is not UTF-8")
                 })?)
             }

@@ -115,6 +115,9 @@ pub struct TlsConfig {
     pub key: PathBuf,
     /// Who signs clients' certificates, PEM. Default: clients are not asked for one.
     pub client_ca: Option<PathBuf>,
+    /// Which of their certificates were taken back, PEM: a list (CRL) of every authority that signs any, none of them past its
+    /// next update. Default: none was.
+    pub client_crl: Option<PathBuf>,
     /// Clients without TLS are refused (but for the unix socket). Default false.
     pub required: bool,
 }

@@ -132,7 +132,7 @@ fn open(path: &Path) -> Result<File, String> {
     OpenOptions::new()
         .create(true)
         .append(true)
-        .mode(0o644)
+        .mode(0o640)
         .open(path)
         .map_err(|error| format!("the log file `{}` cannot be opened: {error}", path.display()))
 }

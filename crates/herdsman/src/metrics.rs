@@ -113,6 +113,10 @@ impl herdsman_api::Metrics for Metrics {
         let stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
         stream.as_ref().map(StreamSource::document)
     }
+
+    fn ledger(&self) -> Option<Value> {
+        self.ledger().map(|ledger| ledger.0.document())
+    }
 }
 
 #[cfg(test)]

@@ -158,19 +158,11 @@ fn availability(running: &Running, bodies: Bodies) {
     assert_eq!(age.split_once('.').unwrap().1.len(), 6, "{body}");
 }
 
+// Which bodies are asked for has nothing to do with the servers' version: one version for each.
+
 #[test]
 fn the_sequence_passes_with_the_bodies_of_the_readme_on_15() {
     replay(Bodies::Readme, 15);
-}
-
-#[test]
-fn the_sequence_passes_with_the_bodies_of_the_readme_on_18() {
-    replay(Bodies::Readme, 18);
-}
-
-#[test]
-fn the_sequence_passes_with_the_bodies_of_the_released_binary_on_15() {
-    replay(Bodies::V0, 15);
 }
 
 #[test]

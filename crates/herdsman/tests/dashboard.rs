@@ -160,8 +160,8 @@ fn the_page_tells_who_writes_and_why_nobody_does_through_kill_promotion_and_spli
 #[test]
 fn the_page_shows_a_mesh_and_asks_for_the_token_where_rows_are_shown() {
     let yard = Yard::up();
-    let hooks = "hooks:\n  - { name: pager, on: [conflict], exec: { command: [cat] } }\n";
-    yard.folder.file("herdsman.yml", &(yard.read("herdsman.yml") + hooks));
+    let more = "ledger: {log: {embedded: {path: all.log}}, nodes: {lite: {sqlite: {path: lite.db}}}}\nhooks:\n  - { name: pager, on: [conflict], exec: { command: [cat] } }\n";
+    yard.folder.file("herdsman.yml", &(yard.read("herdsman.yml") + more));
     let (_running, url) = yard.run();
     let browser = Browser::start();
     browser.look(DESK.0, DESK.1, false);
@@ -211,8 +211,12 @@ fn the_page_shows_a_mesh_and_asks_for_the_token_where_rows_are_shown() {
     assert_eq!(browser.value("document.getElementById('token').hidden"), json!(true));
     assert_eq!(browser.value("localStorage.length"), json!(0), "the token outlives the tab");
     browser.wait("#events", &["has recorded "]);
+    let created =
+        yard.folder.herdsman(&["ledger", "sql", "CREATE TABLE a (id bigint PRIMARY KEY)"]);
+    assert_eq!(created.code, Some(0), "{}", created.stderr);
+    browser.wait("#ledger", &["lite", "SQLite", "follows", "which ends before entry 2"]);
     browser.wait("#hooks", &["pager", "exec", "succeeded"]);
-    photograph(&browser, "dashboard-mesh", (1280, 1010), false);
+    photograph(&browser, "dashboard-mesh", (1280, 1600), false);
 }
 
 /// A program that watches one node, which is not there.

@@ -3,6 +3,7 @@
 mod configs;
 mod expressions;
 mod package;
+mod prometheus;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -11,6 +12,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use self::expressions::Asked;
+use self::prometheus::Prometheus;
 use crate::cluster::{Cluster, until, versions};
 use crate::gateway::Gateway;
 use crate::mesh::Yard;
@@ -38,10 +40,12 @@ fn yaml(name: &str) -> Value {
 
 #[test]
 fn alerts_and_dashboard_ask_for_nothing_that_is_not_told() {
-    let mut told = of_a_cluster_with_a_gateway();
-    told.extend(of_a_mesh());
-    told.extend(of_a_stream());
-    told.extend(of_a_ledger());
+    let rules_file = file("prometheus/herdsman.rules.yml").canonicalize().unwrap();
+    let mut prometheus = Prometheus::start(&rules_file.display().to_string());
+    let mut told = of_a_cluster_with_a_gateway(&mut prometheus);
+    told.extend(of_a_mesh(&mut prometheus));
+    told.extend(of_a_stream(&mut prometheus));
+    told.extend(of_a_ledger(&mut prometheus));
     told.insert("up".to_owned(), BTreeSet::new());
     let (rules, series, dashboard) = (rules(), series(), dashboard());
     assert!(
@@ -55,7 +59,23 @@ fn alerts_and_dashboard_ask_for_nothing_that_is_not_told() {
         wrong.extend(not_told(&asked, legend, &told).map(|what| format!("{place}: {what}")));
     }
     assert!(wrong.is_empty(), "{}\ntold are: {told:#?}", wrong.join("\n"));
+
+    // What it gives when Prometheus has asked: each part of the dashboard shows something, and each rule can be evaluated.
+    for (place, expression, _) in &dashboard {
+        match prometheus.series(expression) {
+            Ok(0) if !MAY_BE_EMPTY.contains(&place.as_str()) => {
+                wrong.push(format!("{place}: nothing comes of {expression}"));
+            }
+            Ok(_) => {}
+            Err(problem) => wrong.push(format!("{place}: {problem}: {expression}")),
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert_eq!(prometheus.ill_rules(), "");
 }
+
+/// Nothing of that kind happens here.
+const MAY_BE_EMPTY: [&str; 1] = ["Primary changed"];
 
 /// What an expression, or the legend of what it gives, names that does not exist.
 fn not_told(asked: &Asked, legend: &str, told: &Told) -> impl Iterator<Item = String> {
@@ -125,7 +145,7 @@ fn dashboard() -> Expressions {
     found
 }
 
-fn of_a_cluster_with_a_gateway() -> Told {
+fn of_a_cluster_with_a_gateway(prometheus: &mut Prometheus) -> Told {
     let cluster = Cluster::start(1);
     let gateway = Gateway::of(&cluster);
     let folder = Folder::new();
@@ -137,25 +157,34 @@ fn of_a_cluster_with_a_gateway() -> Told {
         "herdsman_gateway_wait_seconds_bucket",
         "herdsman_hook_failing",
     ];
-    scrape(&running.url(), &awaited)
+    let told = scrape(&running.url(), &awaited);
+    prometheus.watches(&running.url());
+    told
 }
 
-fn of_a_mesh() -> Told {
+fn of_a_mesh(prometheus: &mut Prometheus) -> Told {
     let yard = Yard::up();
     let (_running, api) = yard.run();
-    scrape(&api, &["herdsman_mesh_link_lag_seconds", "herdsman_mesh_target_working"])
+    let told = scrape(&api, &["herdsman_mesh_link_lag_seconds", "herdsman_mesh_target_working"]);
+    prometheus.watches(&api);
+    told
 }
 
-fn of_a_ledger() -> Told {
+fn of_a_ledger(prometheus: &mut Prometheus) -> Told {
     let folder = Folder::new();
     let ledger = "ledger: {log: {embedded: {path: all.log}}, nodes: {a: {sqlite: {path: a.db}}}}";
     let hosts = "hosts: {n1: {host: 127.0.0.1, port: 1, sslmode: disable}}";
     let running =
         folder.start(&["run", &folder.file("h.yml", &format!("{hosts}\nport: 0\n{ledger}\n"))]);
-    scrape(&running.url(), &["herdsman_ledger_node_fenced", "herdsman_ledger_transactions_total"])
+    let told = scrape(
+        &running.url(),
+        &["herdsman_ledger_node_fenced", "herdsman_ledger_transactions_total"],
+    );
+    prometheus.watches(&running.url());
+    told
 }
 
-fn of_a_stream() -> Told {
+fn of_a_stream(prometheus: &mut Prometheus) -> Told {
     let stream = "  sinks: {lines: {file: {path: changes.jsonl}}}\n";
     let yard = stream::Yard::new(versions()[0], 0, stream);
     let running = yard.folder.start(&["run"]);
@@ -171,8 +200,11 @@ fn of_a_stream() -> Told {
         "herdsman_stream_sink_position_bytes_total",
         "pg_replication_slot_safe_wal_size_bytes",
         "pg_replication_slot_wal_status",
+        "herdsman_stream_slot_retained_bytes",
     ];
-    scrape(&url, &awaited)
+    let told = scrape(&url, &awaited);
+    prometheus.watches(&url);
+    told
 }
 
 /// Everything that `/metrics` tells, once it tells of these.

@@ -82,24 +82,26 @@ struct HaProxy {
     daemon: Daemon,
     config: String,
     socket: String,
+    /// The port of its second socket, as an HAProxy on another machine has it.
+    far: u16,
     write: u16,
 }
 
 impl HaProxy {
     fn start(cluster: &Cluster, folder: &Folder) -> Self {
-        let (write, read) = (closed_port(), closed_port());
+        let (write, read, far) = (closed_port(), closed_port(), closed_port());
         let socket = folder.path().join("haproxy.sock").display().to_string();
         let nodes = cluster.sandbox().node_names();
         let server =
             |node: &String| format!("    server pg-{node} {} disabled\n", cluster.endpoint(node));
         let servers: String = nodes.iter().map(server).collect();
         let text = format!(
-            "global\n    stats socket {socket} level admin\ndefaults\n    mode tcp\n    retries 0\n    \
+            "global\n    stats socket {socket} level admin\n    stats socket 127.0.0.1:{far} level admin\ndefaults\n    mode tcp\n    retries 0\n    \
              timeout client 30s\n    timeout connect 2s\n    timeout server 30s\n\
              listen write\n    bind 127.0.0.1:{write}\n{servers}\nlisten read\n    bind 127.0.0.1:{read}\n{servers}\n"
         );
         let config = folder.file("haproxy.cfg", &text);
-        Self { daemon: Self::daemon(&config), config, socket, write }
+        Self { daemon: Self::daemon(&config), config, socket, far, write }
     }
 
     fn daemon(config: &str) -> Daemon {
@@ -151,11 +153,14 @@ watch:
       old_connections: kill
   - name: balancer
     retry: {{ pause: 100ms, longest_pause: 500ms }}
-    haproxy: {{ socket: {socket}, writers: [write], readers: [read], servers: {{ n1: pg-n1, n2: pg-n2 }}, refresh: 500ms }}
+    haproxy: {{ socket: {socket}, writers: [write], servers: {{ n1: pg-n1, n2: pg-n2 }}, refresh: 500ms }}
+  - name: far-balancer
+    retry: {{ pause: 100ms, longest_pause: 500ms }}
+    haproxy: {{ socket: '127.0.0.1:{far}', readers: [read], servers: {{ n1: pg-n1, n2: pg-n2 }}, refresh: 500ms }}
   - name: names
     hosts: {{ file: {dir}/names, writer: writer.db, readers: readers.db }}
   - name: pager
-    exec: {{ command: [sh, -c, 'echo \"$HERDSMAN_EVENT $HERDSMAN_NODE:$HERDSMAN_PORT\" >>{dir}/told'] }}
+    exec: {{ command: [sh, -c, 'echo \"$HERDSMAN_EVENT $HERDSMAN_NODE:$HERDSMAN_PORT$PGPASSWORD\" >>{dir}/told'] }}
   - name: late
     on: [lag, lag_over]
     exec: {{ command: [sh, -c, 'echo \"$HERDSMAN_EVENT $HERDSMAN_NODE\" >>{dir}/late'] }}
@@ -165,12 +170,15 @@ watch:
         ini = bouncer.ini,
         bouncer = bouncer.port,
         socket = proxy.socket,
+        far = proxy.far,
         dir = folder.path().display(),
     );
     let path = folder.file("herdsman.yml", &text);
     let mut command = folder.command(&["run", &path]);
     // `sh` is looked for there.
     command.env("PATH", "/usr/bin:/bin");
+    // What is secret in our environment is not in that of commands.
+    command.env("PGPASSWORD", "boss-word");
     folder.start_command(command)
 }
 
@@ -230,7 +238,7 @@ fn a_promotion_reaches_pgbouncer_haproxy_a_file_of_names_and_a_command() {
 
     let seen = folder.herdsman(&["doctor", "--json"]).stdout;
     let seen: serde_json::Value = serde_json::from_str(&seen).unwrap();
-    for hook in ["pooler", "balancer", "names"] {
+    for hook in ["pooler", "balancer", "far-balancer", "names"] {
         let mut findings = seen["findings"].as_array().unwrap().iter();
         let about = findings.find(|finding| finding["subject"] == format!("hook {hook}"));
         assert_eq!(about.unwrap()["severity"], "ok", "{seen:#}");
@@ -285,7 +293,7 @@ fn a_promotion_reaches_pgbouncer_haproxy_a_file_of_names_and_a_command() {
     let overview: serde_json::Value = serde_json::from_str(body).unwrap();
     let shown: Vec<_> =
         overview["hooks"].as_array().unwrap().iter().map(|hook| &hook["name"]).collect();
-    assert_eq!(shown, ["pooler", "balancer", "names", "pager", "late"]);
+    assert_eq!(shown, ["pooler", "balancer", "far-balancer", "names", "pager", "late"]);
     assert!(!overview["hooks"].to_string().contains("told"), "last words are not for everybody");
     let metrics = || get(&running.url(), "/metrics");
     let metrics = until("every message is counted", metrics, |text| text.contains(&runs()));

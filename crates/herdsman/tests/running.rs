@@ -1,5 +1,6 @@
 use std::io::Write;
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, SystemTime};
 
 use base64::Engine;
@@ -28,6 +29,8 @@ fn it_serves_reloads_and_ends_as_it_is_told() {
 
     // The rotated log goes on in a new file, and a broken configuration changes nothing.
     let log = folder.path().join("h.log");
+    let rights = std::fs::metadata(&log).unwrap().permissions().mode();
+    assert_eq!(rights & 0o137, 0, "others may read the log: {rights:o}");
     std::fs::rename(&log, folder.path().join("h.log.1")).unwrap();
     folder.file("h.yml", "hosts: {n9: {port: x}}\n");
     running.signal(Signal::HUP);

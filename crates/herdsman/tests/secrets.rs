@@ -3,6 +3,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
+use crate::cluster::until;
 use crate::program::{Folder, closed_port, ended};
 
 /// Pieces of every secret planted; base64 of the passwords among them.
@@ -126,4 +127,30 @@ fn secrets_appear_in_no_log_however_much_is_logged() {
         running.wait_for("reloaded");
         clean(variable, &running.stderr());
     }
+}
+
+#[test]
+fn programs_that_are_started_do_not_inherit_what_the_configuration_reads_as_secrets() {
+    let folder = Folder::new();
+    let dir = folder.path().display();
+    // The program for the first password runs before the second is read from its variable.
+    let text = format!(
+        "hosts:
+  a: {{host: 127.0.0.1, port: {port}, password_command: \"sh -c 'env >{dir}/command; echo x'\"}}
+  b: {{host: 127.0.0.1, port: {port}, password_env: PLANTED}}
+port: 0
+watch: {{authority: {{command: [sh, -c, 'env >{dir}/authority.new; mv {dir}/authority.new {dir}/authority']}}}}
+",
+        port = closed_port()
+    );
+    let mut command = folder.command(&["run", &folder.file("h.yml", &text)]);
+    command.env("PATH", "/usr/bin:/bin").env("PLAIN", "kept").env("PLANTED", "hunter-env");
+    command.env("PGPASSWORD", "hunter-pg");
+    let running = folder.start_command(command);
+    for name in ["command", "authority"] {
+        let read = || std::fs::read_to_string(folder.path().join(name)).unwrap_or_default();
+        let inherited = until(name, read, |text| text.contains("PLAIN=kept\n"));
+        clean(name, &inherited);
+    }
+    drop(running);
 }

@@ -3,6 +3,7 @@
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use herdsman_node::environment;
 use herdsman_stream::sinks::exec::Group;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::Command;
@@ -28,6 +29,9 @@ pub(crate) async fn run(
     };
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    for secret in environment::withheld() {
+        command.env_remove(secret);
+    }
     command.envs(variables.iter().map(|(name, value)| (name, value)));
     command.envs(config.env.iter().map(|(name, value)| (name, value.expose())));
     if let Some(directory) = &config.directory {

@@ -7,6 +7,7 @@ mod backoff;
 pub mod certificate;
 mod connect;
 mod conninfo;
+pub mod environment;
 mod identity;
 mod lsn;
 pub mod raw;

@@ -49,3 +49,31 @@ macro_rules! on_each_version {
         })*
     };
 }
+
+/// Runs each test once, on the newest version of [`tested_versions`]: for what goes on above servers, on which their version has
+/// no say.
+///
+/// ```
+/// # mod tests {
+/// herdsman_sandbox::on_newest_version! {
+///     async fn a_primary_starts(version: u32) {
+///         let sandbox = herdsman_sandbox::Sandbox::builder().pg_version(version).start().await.unwrap();
+///         assert_eq!(sandbox.primary().await.unwrap(), "n1");
+///     }
+/// }
+/// # }
+/// ```
+#[macro_export]
+macro_rules! on_newest_version {
+    ($($(#[$meta:meta])* async fn $name:ident($version:ident: u32) $body:block)*) => {
+        $($(#[$meta])*
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $name() {
+            async fn run($version: u32) $body
+
+            if let Some(newest) = $crate::tested_versions().into_iter().max() {
+                Box::pin(run(newest)).await;
+            }
+        })*
+    };
+}

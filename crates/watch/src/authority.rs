@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::process::Stdio;
 use std::sync::Arc;
 
-use herdsman_node::NodeName;
+use herdsman_node::{NodeName, environment};
 use tokio::io::AsyncReadExt;
 use tokio::process::Command;
 use tokio::sync::mpsc;
@@ -51,14 +51,13 @@ fn named(text: &str, nodes: &BTreeSet<NodeName>) -> Result<Option<NodeName>, Str
 
 async fn ask(command: &[String]) -> Result<String, String> {
     let (program, arguments) = command.split_first().ok_or("watch.authority.command is empty")?;
-    let mut child = Command::new(program)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(|e| format!("failed to start `{program}`: {e}"))?;
+    let mut start = Command::new(program);
+    start.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    for secret in environment::withheld() {
+        start.env_remove(secret);
+    }
+    let child = start.kill_on_drop(true).spawn();
+    let mut child = child.map_err(|e| format!("failed to start `{program}`: {e}"))?;
     let mut text = String::new();
     if let Some(stdout) = child.stdout.take() {
         // A name is short; whatever talks longer than this is not naming one.

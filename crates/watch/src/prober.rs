@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_postgres::Client;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
 
 use crate::config::WatchConfig;
 use crate::evidence::{Branch, Evidence, Sighting};
@@ -180,7 +181,14 @@ impl Prober {
 
     /// Probes once, within the timeout; `None`, after reporting, when this connection is of no more use.
     async fn look(&self, session: &mut Session) -> Option<Evidence> {
-        match timeout(self.config.timeout, session.look()).await {
+        let span = tracing::debug_span!(
+            target: "otel",
+            "watch probe",
+            otel.kind = "client",
+            db.system.name = "postgresql",
+            herdsman.node = %self.node,
+        );
+        match timeout(self.config.timeout, session.look().instrument(span)).await {
             Ok(Ok(evidence)) => Some(evidence),
             // Whether the server is gone too, the next attempt shows at once.
             Ok(Err(ProbeError::Broken(story))) => {

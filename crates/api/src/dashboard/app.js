@@ -4,6 +4,7 @@ import { drawEvents } from "./events.js";
 import { drawGateway } from "./gateway.js";
 import { beginHerd, drawHerd } from "./herd.js";
 import { drawHooks } from "./hooks.js";
+import { drawLedger } from "./ledger.js";
 import { beginMesh, drawMesh } from "./mesh.js";
 import { begin, hasToken, useToken } from "./source.js";
 import { changed, onChange, state } from "./store.js";
@@ -11,7 +12,7 @@ import { drawStream } from "./stream.js";
 import { say, seconds } from "./text.js";
 import { drawVerdict } from "./verdict.js";
 
-const parts = [drawVerdict, drawHerd, drawEvents, drawGateway, drawStream, drawMesh, drawHooks, drawContact, drawToken];
+const parts = [drawVerdict, drawHerd, drawEvents, drawGateway, drawStream, drawMesh, drawLedger, drawHooks, drawContact, drawToken];
 
 function drawContact() {
   const contact = document.getElementById("contact");

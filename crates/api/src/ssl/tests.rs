@@ -142,6 +142,11 @@ fn certificates_of_clients_are_asked_for_with_an_authority_only() {
     }
     let error = with(&[("client_ca", &key)]).load().unwrap_err().to_string();
     assert_eq!(error, "`ssl.client_ca` holds no certificate in PEM form");
+    let error = with(&[("client_ca", &cert), ("client_crl", &cert)]).load().unwrap_err();
+    let expected = "`ssl.client_crl` holds no certificate revocation list in PEM form";
+    assert_eq!(error.to_string(), expected);
+    let error = with(&[("client_crl", &cert)]).load().unwrap_err();
+    assert!(matches!(error, SslError::LoneRevocations), "{error}");
     // It must not end in plain HTTP.
     assert!(!ssl(&[("client_ca", "x")]).is_empty());
     assert!(!ssl(&[("client_auth", "required")]).is_empty());

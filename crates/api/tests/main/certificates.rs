@@ -4,7 +4,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use herdsman_api::{ApiConfig, CertificateConfig, Scope, Ssl};
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SanType};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, IsCa, Issuer,
+    KeyIdMethod, KeyPair, RevokedCertParams, SanType, SerialNumber,
+};
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -38,11 +41,33 @@ impl Authority {
         params.distinguished_name.push(DnType::CommonName, common);
         params.subject_alt_names =
             uri.map(|uri| SanType::URI(uri.try_into().unwrap())).into_iter().collect();
+        params.serial_number = Some(SerialNumber::from_slice(common.as_bytes()));
         params.not_before = rcgen::date_time_ymd(2020, 1, 1);
         params.not_after = rcgen::date_time_ymd(until, 1, 1);
         let key = KeyPair::generate().unwrap();
         let signed = params.signed_by(&key, &self.issuer).unwrap();
         (vec![signed.der().clone()], key.serialize_der().try_into().unwrap())
+    }
+}
+
+impl Authority {
+    /// The list that takes back what was signed for this name, good until this year.
+    fn takes_back(&self, common: &str, until: i32) -> String {
+        let revoked = RevokedCertParams {
+            serial_number: SerialNumber::from_slice(common.as_bytes()),
+            revocation_time: rcgen::date_time_ymd(2020, 1, 1),
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let list = CertificateRevocationListParams {
+            this_update: rcgen::date_time_ymd(2020, 1, 1),
+            next_update: rcgen::date_time_ymd(until, 1, 1),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: vec![revoked],
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        list.signed_by(&self.issuer).unwrap().pem().unwrap()
     }
 }
 
@@ -55,11 +80,16 @@ const LATER: i32 = 4000;
 
 impl Yard {
     async fn new(authority: &Authority, auth: &str) -> Self {
+        Self::revoking(authority, auth, None).await
+    }
+
+    async fn revoking(authority: &Authority, auth: &str, crl: Option<String>) -> Self {
         let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         let ssl: Ssl = serde_json::from_value(json!({
             "cert": made.cert.pem(),
             "key": made.signing_key.serialize_pem(),
             "client_ca": authority.pem,
+            "client_crl": crl,
             "client_auth": auth,
         }))
         .unwrap();
@@ -177,6 +207,20 @@ async fn one_of_another_authority_or_that_has_run_out_is_not_taken_even_where_no
         // It goes on for others.
         let good = authority.signs("dashboard", None, LATER);
         assert_eq!(yard.ask(Some(&good), LOOK).await, Some(200), "{auth}");
+        yard.server.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn one_that_was_taken_back_ends_its_connection_and_an_old_list_ends_all() {
+    let authority = Authority::new();
+    let [lost, good] = ["lost", "good"].map(|name| authority.signs(name, None, LATER));
+    for (until, expected) in [(LATER, Some(200)), (2021, None)] {
+        let crl = authority.takes_back("lost", until);
+        let yard = Yard::revoking(&authority, "optional", Some(crl)).await;
+        assert_eq!(yard.ask(Some(&lost), LOOK).await, None, "{until}");
+        assert_eq!(yard.ask(Some(&good), LOOK).await, expected, "{until}");
+        assert_eq!(yard.ask(None, LOOK).await, Some(200), "who shows none is not concerned");
         yard.server.stop().await;
     }
 }

@@ -143,6 +143,12 @@ impl GatewayConfig {
                 }
             }
         }
+        if self.tls.as_ref().is_some_and(|tls| tls.client_crl.is_some() && tls.client_ca.is_none())
+        {
+            let message =
+                "`gateway.tls.client_crl` takes certificates back, expected `client_ca` beside it";
+            reading.problem_at(&["gateway", "tls", "client_crl"], message);
+        }
         if self.auth == AuthMethod::Cert
             && self.tls.as_ref().is_none_or(|tls| tls.client_ca.is_none())
         {

@@ -8,7 +8,7 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::version::{TLS12, TLS13};
 use rustls::{RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
 
 use crate::config::TlsConfig;
@@ -64,11 +64,16 @@ impl Identity {
                     roots.add(certificate).map_err(unusable)?;
                 }
                 // Who need not log in with a certificate need not have one.
-                let verifier =
+                let mut verifier =
                     WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
-                        .allow_unauthenticated()
-                        .build()
-                        .map_err(|error| TlsError::Unusable(error.to_string()))?;
+                        .allow_unauthenticated();
+                if let Some(path) = &config.client_crl {
+                    // An old list says nothing of what was taken back since.
+                    verifier =
+                        verifier.with_crls(revocations(path)?).enforce_revocation_expiration();
+                }
+                let verifier =
+                    verifier.build().map_err(|error| TlsError::Unusable(error.to_string()))?;
                 builder.with_client_cert_verifier(verifier)
             }
         };
@@ -94,6 +99,20 @@ fn certificates(
     match found {
         Ok(found) if found.is_empty() => {
             Err(problem("it holds no certificate in PEM form".to_owned()))
+        }
+        Ok(found) => Ok(found),
+        Err(error) => Err(problem(error.to_string())),
+    }
+}
+
+fn revocations(path: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
+    let problem =
+        |problem: String| TlsError::File { field: "client_crl", path: path.to_owned(), problem };
+    let lists = CertificateRevocationListDer::pem_file_iter(path);
+    let found: Result<Vec<_>, _> = lists.map_err(|error| problem(error.to_string()))?.collect();
+    match found {
+        Ok(found) if found.is_empty() => {
+            Err(problem("it holds no certificate revocation list in PEM form".to_owned()))
         }
         Ok(found) => Ok(found),
         Err(error) => Err(problem(error.to_string())),

@@ -3,6 +3,7 @@
 use std::process::Stdio;
 use std::time::Duration;
 
+use herdsman_node::environment;
 use tokio::process::Command;
 use tokio::time::timeout;
 
@@ -61,6 +62,9 @@ pub(super) async fn run(argv: &[String], limit: Duration) -> Result<(), String> 
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .kill_on_drop(true);
+    for secret in environment::withheld() {
+        command.env_remove(secret);
+    }
     let child = command.spawn().map_err(|error| format!("`{program}` cannot be run: {error}"))?;
     let output = timeout(limit, child.wait_with_output())
         .await

@@ -43,7 +43,7 @@ async fn in_both_modes(version: u32, checks: impl AsyncFn(&Running)) {
     }
 }
 
-herdsman_sandbox::on_each_version! {
+herdsman_sandbox::on_newest_version! {
     async fn psql_works(version: u32) {
         in_both_modes(version, async |running| scripts::psql(running).await).await;
     }

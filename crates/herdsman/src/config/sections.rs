@@ -20,6 +20,7 @@ pub(super) fn ssl(reading: &mut Reading<'_>) -> Option<Ssl> {
             | SslError::Both { other: field, .. }
             | SslError::File { field, .. }
             | SslError::NoPem { field, .. } => Some(*field),
+            SslError::LoneRevocations => Some("client_crl"),
             SslError::NoAuthority => Some("client_auth"),
             SslError::Authority(_) => Some("client_ca"),
             SslError::Empty | SslError::Unusable(_) => None,

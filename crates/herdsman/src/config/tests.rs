@@ -221,7 +221,7 @@ fn groups_and_certificates_are_checked() {
     );
     below(
         "ssl:\n  certificate: x\n",
-        "5:3: unknown key `certificate` in `ssl`, expected cert, key, b64cert, b64key, client_ca or client_auth",
+        "5:3: unknown key `certificate` in `ssl`, expected cert, key, b64cert, b64key, client_ca, client_crl or client_auth",
     );
     below(
         "ssl:\n  b64cert: x\n  b64key: s3cret\n",

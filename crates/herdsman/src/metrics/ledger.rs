@@ -1,5 +1,6 @@
 //! The ledger's: how far each node is with the log.
 
+use std::collections::BTreeMap;
 use std::fmt::Error;
 
 use herdsman_ledger::engine::Tally;
@@ -7,6 +8,7 @@ use herdsman_ledger::node::Engine;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::registry::Unit;
+use serde_json::{Value, json};
 
 use super::write::{Labels, Writer, flag};
 
@@ -95,6 +97,26 @@ fn engine(engine: Engine) -> &'static str {
         Engine::Postgres => "postgres",
         Engine::MariaDb => "mariadb",
         Engine::Sqlite => "sqlite",
+    }
+}
+
+impl LedgerNumbers {
+    /// For the dashboard: numbers and states, nothing that a server said.
+    pub(super) fn document(&self) -> Value {
+        let node = |node: &LedgerNode| {
+            let state = match (node.fenced, node.following) {
+                (true, _) => "fenced",
+                (false, true) => "following",
+                (false, false) => "troubled",
+            };
+            let lacking = |end: u64| end.saturating_sub(node.applied).saturating_sub(1);
+            let transactions: BTreeMap<_, _> = outcomes(&node.tally).into();
+            json!({
+                "name": node.name, "engine": node.engine.to_string(), "state": state, "applied": node.applied,
+                "lag_entries": self.end.map(lacking), "lag_seconds": node.behind, "transactions": transactions,
+            })
+        };
+        json!({ "end": self.end, "nodes": self.nodes.iter().map(node).collect::<Vec<_>>() })
     }
 }
 

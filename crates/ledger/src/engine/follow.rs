@@ -2,6 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+use tracing::Instrument as _;
+
 use super::{Condition, Member, Shared};
 use crate::{
     ChainHash, Offset,
@@ -206,7 +208,15 @@ async fn apply(shared: &Shared, member: &Member, steps: &mut Vec<Step>) -> Resul
     let Some(last) = steps.last().map(|step| step.at) else { return Ok(()) };
     let mut pause = AGAIN.0;
     loop {
-        match member.node.apply(steps).await {
+        let span = tracing::debug_span!(
+            target: "otel",
+            "ledger apply",
+            otel.kind = "consumer",
+            herdsman.node = member.node.name(),
+            herdsman.entries = steps.len(),
+            herdsman.offset = %last,
+        );
+        match member.node.apply(steps).instrument(span).await {
             Ok(()) => break,
             Err(NodeError::Environmental(why)) => {
                 tracing::debug!(node = member.node.name(), why, "the node cannot apply for now");

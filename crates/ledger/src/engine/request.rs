@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tracing::{Instrument as _, field::Empty};
 
 use super::{
     Ack, Committed, Condition, Ledger, Member, RequestError,
@@ -44,7 +45,7 @@ impl Ledger {
         statements: &[&str],
         scanned: &[&str],
     ) -> Result<Committed, RequestError> {
-        self.run_until_it_commits(node, request, statements, Reads::Tables(scanned)).await
+        self.transact(node, request, statements, Reads::Tables(scanned)).await
     }
 
     /// As [`Ledger::execute`], SERIALIZABLE: no other transaction may have changed, since this one's snapshot, any table of
@@ -62,7 +63,37 @@ impl Ledger {
         request: RequestId,
         statements: &[&str],
     ) -> Result<Committed, RequestError> {
-        self.run_until_it_commits(node, request, statements, Reads::Named).await
+        self.transact(node, request, statements, Reads::Named).await
+    }
+
+    /// As those who collect spans see it: where it ran, how it ended, and nothing of what it said.
+    async fn transact(
+        &self,
+        node: &str,
+        request: RequestId,
+        statements: &[&str],
+        reads: Reads<'_>,
+    ) -> Result<Committed, RequestError> {
+        let span = tracing::debug_span!(
+            target: "otel",
+            "ledger transaction",
+            herdsman.node = node,
+            herdsman.statements = statements.len(),
+            herdsman.offset = Empty,
+            otel.status_code = Empty,
+        );
+        let running = Box::pin(self.run_until_it_commits(node, request, statements, reads));
+        let outcome = running.instrument(span.clone()).await;
+        match &outcome {
+            Ok(Committed { at: Some(at), .. }) => {
+                span.record("herdsman.offset", tracing::field::display(at));
+            }
+            Ok(_) => {}
+            Err(_) => {
+                span.record("otel.status_code", "ERROR");
+            }
+        }
+        outcome
     }
 
     async fn run_until_it_commits(
@@ -248,7 +279,9 @@ impl Ledger {
     ) -> Result<Word, RequestError> {
         let unknown = || RequestError::Unknown(request);
         let body = self.encode(entry)?;
-        match tokio::time::timeout_at(deadline, self.shared.log.append(body)).await {
+        let span = tracing::debug_span!(target: "otel", "ledger append", otel.kind = "producer", herdsman.bytes = body.len());
+        let appending = self.shared.log.append(body).instrument(span);
+        match tokio::time::timeout_at(deadline, appending).await {
             Ok(Ok(_)) => {
                 let word = tokio::time::timeout_at(deadline, seat.word(number)).await;
                 return word.ok().flatten().ok_or_else(unknown);

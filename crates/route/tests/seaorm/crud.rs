@@ -12,13 +12,13 @@ use tokio::sync::Barrier;
 
 use crate::entities::{sheep, shepherd};
 use crate::farm::{Farm, named, sheep_of, to_reader, to_writer};
-use crate::herd::on_each_version;
+use crate::herd::on_newest_version;
 
 fn statement(sql: &str) -> Statement {
     Statement::from_string(DbBackend::Postgres, sql)
 }
 
-on_each_version! {
+on_newest_version! {
     async fn finds_read_from_a_reader_and_changes_go_to_the_writer(version: u32) {
         let farm = Farm::start(version).await;
         let db = &farm.db;

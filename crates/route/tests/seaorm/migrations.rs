@@ -8,7 +8,7 @@ use herdsman::session;
 use sea_orm_migration::prelude::*;
 
 use crate::farm::{Farm, to_reader, to_writer};
-use crate::herd::on_each_version;
+use crate::herd::on_newest_version;
 
 pub(crate) struct Migrator;
 
@@ -71,7 +71,7 @@ impl MigrationTrait for CreateSheep {
     }
 }
 
-on_each_version! {
+on_newest_version! {
     async fn migrations_run_on_the_writer_and_their_state_is_read_from_a_reader(version: u32) {
         let farm = Farm::start(version).await;
         let db = &farm.db;

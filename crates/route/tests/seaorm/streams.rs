@@ -6,9 +6,9 @@ use sea_orm::{DbBackend, EntityTrait, QueryOrder, QuerySelect, Statement, Stream
 
 use crate::entities::sheep;
 use crate::farm::{Farm, sheep_of, to_reader, to_writer};
-use crate::herd::on_each_version;
+use crate::herd::on_newest_version;
 
-on_each_version! {
+on_newest_version! {
     async fn a_stream_reads_from_a_reader_and_a_locking_one_from_the_writer(version: u32) {
         let farm = Farm::start(version).await;
         let db = &farm.db;

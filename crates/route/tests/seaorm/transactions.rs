@@ -11,7 +11,7 @@ use sea_orm::{
 
 use crate::entities::shepherd;
 use crate::farm::{Farm, named};
-use crate::herd::on_each_version;
+use crate::herd::on_newest_version;
 
 /// What the server says in one column.
 async fn says(transaction: &DatabaseTransaction, what: &str) -> String {
@@ -24,7 +24,7 @@ async fn shepherds(farm: &Farm) -> u64 {
     shepherd::Entity::find().count(&farm.db.writer()).await.unwrap()
 }
 
-on_each_version! {
+on_newest_version! {
     async fn they_commit_and_roll_back_on_the_writer(version: u32) {
         let farm = Farm::start(version).await;
         let db = &farm.db;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use herdsman::{Error, NodeRole, ReplicaSet};
 
-use crate::herd::{Herd, on_each_version, until};
+use crate::herd::{Herd, on_newest_version, until};
 use crate::promotions::{admin, tell, until_role};
 
 /// The hosts of a cluster as one libpq connection string, and the names the set has for them.
@@ -34,7 +34,7 @@ async fn ends(db: &ReplicaSet) -> [Result<String, sqlx::Error>; 2] {
     [read, sqlx::query_scalar(sql).fetch_one(db).await]
 }
 
-on_each_version! {
+on_newest_version! {
     async fn the_hosts_of_a_libpq_string_are_used_as_it_says(version: u32) {
         let herd = Herd::start(version, 2).await;
         herd.notes().await;

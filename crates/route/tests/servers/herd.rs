@@ -11,7 +11,7 @@ use tokio::time::{sleep, timeout};
 /// Long enough for a loaded machine; nothing asserts on time but to end a test that hangs.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-pub(crate) use herdsman_sandbox::on_each_version;
+pub(crate) use herdsman_sandbox::{on_each_version, on_newest_version};
 
 /// Few clusters at a time: each is a dozen processes, and a starved server looks like a frozen one.
 async fn turn() -> SemaphorePermit<'static> {

@@ -10,7 +10,7 @@ use sqlx::postgres::{PgListener, PgPoolCopyExt, PgRow};
 use sqlx::{Acquire, Either, Executor, PgExecutor, Postgres, QueryBuilder, Row, Statement};
 use tokio::time::timeout;
 
-use crate::herd::{Herd, PATIENCE, on_each_version, sent, until};
+use crate::herd::{Herd, PATIENCE, on_newest_version, sent, until};
 
 /// Fails to compile if a handle may not be shared among threads, kept in statics, or copied.
 const fn is_a_handle<T: Send + Sync + Clone + Unpin + 'static>() {}
@@ -96,7 +96,7 @@ impl sqlx::Encode<'_, Postgres> for Unspeakable {
     }
 }
 
-on_each_version! {
+on_newest_version! {
     async fn every_way_to_ask_takes_a_set(version: u32) {
         let herd = Herd::start(version, 2).await;
         let db = shepherd(&herd).await;

@@ -3,10 +3,10 @@
 use herdsman::ReplicaSet;
 use sqlx::Connection;
 
-use crate::herd::{Herd, on_each_version, until_online};
+use crate::herd::{Herd, on_newest_version, until_online};
 use crate::sqlx_patterns::{add, on_a_standby, shepherd};
 
-on_each_version! {
+on_newest_version! {
     async fn transactions_stay_whole_on_one_node(version: u32) {
         let herd = Herd::start(version, 2).await;
         let db = shepherd(&herd).await;

@@ -34,6 +34,7 @@ fn values(config: &GatewayConfig) -> Vec<(&'static str, String)> {
         ("tls.cert", tls.map_or_else(String::new, |tls| shown(&tls.cert))),
         ("tls.key", tls.map_or_else(String::new, |tls| shown(&tls.key))),
         ("tls.client_ca", tls.map_or_else(String::new, |tls| path(&tls.client_ca))),
+        ("tls.client_crl", tls.map_or_else(String::new, |tls| path(&tls.client_crl))),
         ("tls.required", tls.is_some_and(|tls| tls.required).to_string()),
         ("proxy_protocol", config.proxy_protocol.to_string()),
         ("auth", method(config.auth).to_owned()),

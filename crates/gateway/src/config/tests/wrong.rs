@@ -51,7 +51,7 @@ fn unknown_keys_and_wrong_shapes_are_refused() {
     );
     check(
         "tls: {cert: /x, key: /y, ca: /z}",
-        "7:28: unknown key `ca` in `gateway.tls`, expected cert, key, client_ca or required",
+        "7:28: unknown key `ca` in `gateway.tls`, expected cert, key, client_ca, client_crl or required",
     );
     check(
         "auth_query: {database: d}",

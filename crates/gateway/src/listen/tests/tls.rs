@@ -3,7 +3,10 @@
 use std::path::Path;
 
 use herdsman_node::raw::end_point;
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, IsCa, Issuer,
+    KeyIdMethod, KeyPair, RevokedCertParams, SerialNumber, date_time_ymd,
+};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use serde_json::json;
@@ -47,6 +50,29 @@ impl Yard {
         json!({ "tls": tls })
     }
 
+    /// Writes `ca.crl`, which takes this name's certificate back and is good until this year.
+    fn takes_back(&self, name: &str, until: i32) {
+        let revoked = RevokedCertParams {
+            serial_number: serial(name),
+            revocation_time: date_time_ymd(2020, 1, 1),
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let list = CertificateRevocationListParams {
+            this_update: date_time_ymd(2020, 1, 1),
+            next_update: date_time_ymd(until, 1, 1),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: vec![revoked],
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        write(
+            self.folder.path(),
+            "ca.crl",
+            &list.signed_by(&self.authority).unwrap().pem().unwrap(),
+        );
+    }
+
     /// Shakes hands on a socket, offering these protocols, as `name` if there is one.
     async fn shake<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
@@ -65,6 +91,7 @@ impl Yard {
                 let key = KeyPair::generate().unwrap();
                 let mut params = CertificateParams::new(Vec::new()).unwrap();
                 params.distinguished_name.push(DnType::CommonName, name);
+                params.serial_number = Some(serial(name));
                 let certificate = params.signed_by(&key, &self.authority).unwrap();
                 let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
                 builder.with_client_auth_cert(vec![certificate.der().clone()], key).unwrap()
@@ -83,6 +110,11 @@ impl Yard {
         assert_eq!(guest.byte().await, b'S');
         self.shake(guest.0, &[], name).await.unwrap()
     }
+}
+
+/// That of this name's certificates.
+fn serial(name: &str) -> SerialNumber {
+    SerialNumber::from_slice(name.as_bytes())
 }
 
 fn write(folder: &Path, name: &str, text: &str) {
@@ -194,6 +226,34 @@ async fn a_certificate_of_the_authority_lets_the_user_in_whose_name_it_bears() {
     if let Ok(mut guest) = both.shake(guest.0, &[], Some("root")).await {
         drop(guest.0.write_all(&to_console("root")).await);
         assert!(guest.0.read_u8().await.is_err());
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_that_was_taken_back_ends_the_handshake_and_an_old_list_ends_all() {
+    let yard = Yard::new();
+    let path = |name: &str| yard.folder.path().join(name).display().to_string();
+    let mut config =
+        yard.config(json!({ "client_ca": path("ca.crt"), "client_crl": path("ca.crl") }));
+    config["auth"] = json!("cert");
+    for (taken_back, until, is_let_in) in
+        [("ann", 4000, true), ("root", 4000, false), ("ann", 2021, false)]
+    {
+        yard.takes_back(taken_back, until);
+        let shared = shared(config.clone());
+        let mut guest = at_tcp(&shared).await;
+        guest.say(&SSL_REQUEST).await;
+        assert_eq!(guest.byte().await, b'S');
+        let shaken = yard.shake(guest.0, &[], Some("root")).await;
+        if is_let_in {
+            let mut guest = shaken.unwrap();
+            guest.say(&to_console("root")).await;
+            guest.welcomed().await;
+        } else if let Ok(mut guest) = shaken {
+            // With TLS 1.3 the client hears of it with the first answer.
+            drop(guest.0.write_all(&to_console("root")).await);
+            assert!(guest.0.read_u8().await.is_err(), "{taken_back} until {until}");
+        }
     }
 }
 

@@ -25,10 +25,20 @@ impl Files {
     }
 
     fn load(&self, cert: &str, key: &str, ca: Option<&str>) -> Result<Identity, TlsError> {
+        self.load_revoking(cert, key, ca, None)
+    }
+
+    fn load_revoking(
+        &self,
+        cert: &str,
+        key: &str,
+        ca: Option<&str>,
+        crl: Option<&str>,
+    ) -> Result<Identity, TlsError> {
         let path = |name: &str| self.folder.path().join(name);
-        let client_ca = ca.map(path);
+        let (client_ca, client_crl) = (ca.map(path), crl.map(path));
         let (cert, key) = (path(cert), path(key));
-        Identity::load(&TlsConfig { cert, key, client_ca, required: false })
+        Identity::load(&TlsConfig { cert, key, client_ca, client_crl, required: false })
     }
 }
 
@@ -56,5 +66,12 @@ fn what_is_wrong_with_a_file_is_said_and_nothing_of_what_is_in_it() {
         let error = files.load(cert, key, ca).expect_err(words).to_string();
         assert!(error.contains(words), "{error}");
         assert!(!error.contains("secret"), "{error}");
+    }
+    for (crl, words) in
+        [("none", "`gateway.tls.client_crl`"), ("good.crt", "no certificate revocation list")]
+    {
+        let loaded = files.load_revoking("good.crt", "good.key", Some("good.crt"), Some(crl));
+        let error = loaded.expect_err(words).to_string();
+        assert!(error.contains(words), "{error}");
     }
 }

@@ -4,6 +4,7 @@ use std::io;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use herdsman_node::environment;
 use tokio::io::AsyncWriteExt;
 use tokio::process::{ChildStdin, ChildStdout, Command};
 use tokio::time::timeout;
@@ -43,6 +44,9 @@ impl Process {
             config.command.split_first().ok_or(io::Error::from(io::ErrorKind::InvalidInput))?;
         let mut command = Command::new(program);
         command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        for secret in environment::withheld() {
+            command.env_remove(secret);
+        }
         command.envs(config.env.iter().map(|(name, value)| (name, value.expose())));
         if let Some(directory) = &config.directory {
             command.current_dir(directory);

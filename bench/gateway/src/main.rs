@@ -1,6 +1,7 @@
 //! Measures what the gateway costs, beside PgBouncer. What the figures mean: `bench/README.md`.
 
 mod error;
+mod floor;
 mod measure;
 mod pgbench;
 mod proxy;
@@ -20,7 +21,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::error::BenchError;
 use crate::measure::Workload;
 use crate::proxy::{Kind, Proxy};
-use crate::report::{DIRECT, Machine, Report};
+use crate::report::{DIRECT, FLOOR, Machine, Report};
 use crate::server::Server;
 
 /// Measures what the gateway costs, beside PgBouncer, on a server of its own.
@@ -60,6 +61,9 @@ struct Arguments {
     /// Major version of the server.
     #[arg(long, default_value_t = 15)]
     pg_version: u32,
+    /// Be the floor: pass on what comes to the first port to the second.
+    #[arg(long, num_args = 2, value_names = ["PORT", "TO"], hide = true)]
+    pass_on: Option<Vec<u16>>,
     /// Print one JSON document instead of tables.
     #[arg(long)]
     json: bool,
@@ -76,6 +80,10 @@ enum Part {
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if let Some([listen, to]) = arguments.pass_on.as_deref() {
+        let outcome = floor::pass_on(*listen, *to);
+        return if outcome.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
     let outcome = match Box::pin(until_told_to_end(&arguments)).await {
         Ok(report) => report.print(arguments.json),
         Err(error) => Err(error),
@@ -127,7 +135,7 @@ async fn bench(arguments: &Arguments) -> Result<Report, BenchError> {
     let mut report = Report {
         machine: machine(arguments.pg_version, version),
         ours: name.to_owned(),
-        contestants: vec![DIRECT.to_owned(), "pgbouncer".to_owned(), name.to_owned()],
+        contestants: [DIRECT, FLOOR, "pgbouncer", name].map(str::to_owned).to_vec(),
         workloads: workloads.iter().map(|workload| workload.name.clone()).collect(),
         samples: BTreeMap::new(),
         memory: BTreeMap::new(),
@@ -165,6 +173,7 @@ async fn loads(
             for name in &contestants {
                 let kind = match name.as_str() {
                     DIRECT => None,
+                    FLOOR => Some(Kind::Floor),
                     "pgbouncer" => Some(theirs.clone()),
                     _ => Some(ours.clone()),
                 };
@@ -198,7 +207,7 @@ fn able(kind: Option<Kind>, workload: &Workload) -> Option<Option<Kind>> {
     let many = workload.load.clients > 200;
     match kind {
         // The server has no room for so many.
-        None if many => None,
+        None | Some(Kind::Floor) if many => None,
         None => Some(None),
         // In transaction mode it takes a statement for another client's, so it gets session mode, if there is room.
         Some(Kind::PgBouncer { program, prepared: false, .. })

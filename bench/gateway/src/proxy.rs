@@ -27,6 +27,8 @@ const NOBODY: u32 = 65534;
 pub(crate) enum Kind {
     /// The program `herdsman`, in transaction mode.
     Herdsman(PathBuf),
+    /// This program, which only passes on what it is sent.
+    Floor,
     /// PgBouncer in transaction or session mode.
     PgBouncer { program: PathBuf, session: bool, prepared: bool },
 }
@@ -66,6 +68,14 @@ impl Proxy {
         let (name, mut command) = match kind {
             Kind::Herdsman(program) => {
                 ("herdsman", herdsman(program, server, &address, folder.path())?)
+            }
+            Kind::Floor => {
+                let program = std::env::current_exe();
+                let mut command =
+                    Command::new(program.map_err(BenchError::system("find this program"))?);
+                let ports = [address.port, server.direct()?.port].map(|port| port.to_string());
+                command.arg("--pass-on").args(ports);
+                ("floor", command)
             }
             Kind::PgBouncer { program, session, prepared } => {
                 let mode = if *session { "session" } else { "transaction" };

@@ -53,7 +53,10 @@ pub(crate) struct Machine {
     pub(crate) peer: String,
 }
 
+/// Past every proxy.
 pub(crate) const DIRECT: &str = "direct";
+/// Through one that does nothing.
+pub(crate) const FLOOR: &str = "floor";
 
 impl Sample {
     #[expect(clippy::cast_precision_loss, reason = "far less than 2^52 microseconds")]

@@ -304,7 +304,7 @@ impl World {
         let sources = [A, B, C];
         let none = || sources.into_iter().map(|source| (source, Vec::new())).collect();
         let mut world = Self {
-            schedule: Schedule::new(MOST),
+            schedule: Schedule::new(MOST, LANES),
             now: 0,
             written: sources.into_iter().map(|source| (source, Vec::new())).collect(),
             visible: none(),

@@ -68,8 +68,7 @@ pub(super) struct Turn {
     earlier: Vec<Reach>,
 }
 
-type Running<'a> =
-    Pin<Box<dyn Future<Output = Result<Option<Applied>, MeshError>> + Send + 'a>>;
+type Running<'a> = Pin<Box<dyn Future<Output = Result<Option<Applied>, MeshError>> + Send + 'a>>;
 
 impl Applier {
     /// Applies lots of groups in their order, each in one local transaction that it commits; several at once where there
@@ -297,7 +296,8 @@ impl Applier {
         let Some(before) = self.turn.as_ref().and_then(|turn| turn.before.as_ref()) else {
             return Ok(());
         };
-        let went = before.clone().wait_for(Option::is_some).await.is_ok_and(|went| *went == Some(true));
+        let went =
+            before.clone().wait_for(Option::is_some).await.is_ok_and(|went| *went == Some(true));
         if went {
             return Ok(());
         }

@@ -303,9 +303,13 @@ mod tests {
                 identity_always: false,
             })
         };
-        for sql_type in
-            ["bigint", "character varying(20)", "numeric(10,2)", "timestamp(3) with time zone", "uuid"]
-        {
+        for sql_type in [
+            "bigint",
+            "character varying(20)",
+            "numeric(10,2)",
+            "timestamp(3) with time zone",
+            "uuid",
+        ] {
             assert!(plain(sql_type), "{sql_type}");
         }
         for sql_type in ["integer[]", "double precision", "public.own", "citext", "jsonb", "inet"] {

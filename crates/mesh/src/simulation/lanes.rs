@@ -54,7 +54,8 @@ impl World {
     /// Whether two lots may not be applied at once.
     fn have_something_in_common(&self, one: &Group, other: &Group) -> bool {
         let groups = [one, other];
-        let keys = one.versions.iter().any(|(spot, _)| other.versions.iter().any(|(of, _)| of == spot));
+        let keys =
+            one.versions.iter().any(|(spot, _)| other.versions.iter().any(|(of, _)| of == spot));
         let truncates = groups.iter().any(|group| !group.truncates.is_empty());
         let unique = |group: &&Group| group.versions.iter().any(|(spot, _)| table(*spot) == UNIQUE);
         (keys && self.rules.lanes_apart)

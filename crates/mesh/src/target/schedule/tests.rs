@@ -146,8 +146,7 @@ fn nothing_is_applied_beside_a_part_of_a_transaction() {
     schedule.arrived(A, part(5));
     schedule.arrived(B, whole(9, 200));
     schedule.arrived(B, whole(9, 300));
-    let expected =
-        [vec![(A, whole(9, 200))], vec![(B, whole(9, 200))], vec![(B, whole(9, 300))]];
+    let expected = [vec![(A, whole(9, 200))], vec![(B, whole(9, 200))], vec![(B, whole(9, 300))]];
     assert_eq!(lots(&mut schedule, 1), expected);
     schedule.applied(false, at(2));
     schedule.arrived(B, whole(9, 400));

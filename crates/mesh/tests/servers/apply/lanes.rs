@@ -30,7 +30,9 @@ const HELD: &str = "SELECT string_agg(id || '=' || v, ' ' ORDER BY id) FROM t";
 const NOTED: &str = "SELECT count(*) FROM herdsman.lanes AS l JOIN herdsman.progress AS p ON p.source = l.source AND p.lsn < l.lsn";
 
 async fn counted(mesh: &Mesh) -> String {
-    mesh.ask("n2", "SELECT transactions || ' ' || rows FROM herdsman.progress WHERE source = 1").await.unwrap()
+    mesh.ask("n2", "SELECT transactions || ' ' || rows FROM herdsman.progress WHERE source = 1")
+        .await
+        .unwrap()
 }
 
 /// A lot of one transaction with these rows, of node 1.
@@ -197,18 +199,14 @@ on_each_version! {
         let busy = "BEGIN; SELECT pg_advisory_lock_shared(hashtextextended('herdsman mesh lanes mesh', 0)); INSERT INTO t VALUES (9, 'late')";
         left.batch_execute(busy).await.unwrap();
         drop(at);
-        let mut next: Option<Applier> = None;
-        while next.is_none() {
-            let opened = Applier::open(
-                &Arc::new(mesh.setup.clone()),
-                &member(&mesh, "n2").await,
-                &info(&mesh, "n2"),
-            );
-            match opened.await {
-                Ok(opened) => next = Some(opened),
+        let (setup, who) = (Arc::new(mesh.setup.clone()), member(&mesh, "n2").await);
+        let info = info(&mesh, "n2");
+        let _next = loop {
+            match Applier::open(&setup, &who, &info).await {
+                Ok(next) => break next,
                 Err(error) => assert!(error.is_transient(), "{error}"),
             }
-        }
+        };
         assert!(left.batch_execute("COMMIT").await.is_err(), "it is still there");
         assert_eq!(mesh.ask("n2", HELD).await.unwrap(), "1=x 2=x");
         assert_eq!(mesh.ask("n2", SESSIONS).await.unwrap(), "1");

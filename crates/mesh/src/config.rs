@@ -11,9 +11,6 @@ use herdsman_config::Secret;
 use herdsman_node::{NodeName, units};
 use serde::{Deserialize, Deserializer};
 
-/// Lanes of a member, if nothing is said.
-const LANES: usize = 2;
-
 /// The `mesh:` section: who is in it, which tables, and what is done about conflicts.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -59,7 +56,7 @@ impl Default for MeshConfig {
             unique: UniquePolicy::Evict,
             sequences: SequencesConfig::default(),
             batch: BatchConfig::default(),
-            lanes: LANES,
+            lanes: 2,
             login: LoginConfig::default(),
             control: ControlConfig::default(),
             keep_conflicts: Duration::from_secs(30 * 24 * 3600),

@@ -42,6 +42,19 @@ fn lot(maker: &mut Maker, keys: &[i32], text: &str) -> Vec<Group> {
     vec![maker.group(1, &versions)]
 }
 
+/// Once the one before has let go.
+async fn applier_in_time(mesh: &Mesh) -> Applier {
+    let (setup, who) = (Arc::new(mesh.setup.clone()), member(mesh, "n2").await);
+    let info = info(mesh, "n2");
+    loop {
+        match Applier::open(&setup, &who, &info).await {
+            Ok(next) => return next,
+            Err(error) => assert!(error.is_transient(), "{error}"),
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
 on_each_version! {
     async fn what_has_nothing_in_common_goes_at_once_and_is_committed_in_its_order(version: u32) {
         let mesh = Mesh::prepared(vec![version; 2], TABLES, lanes).await;
@@ -90,6 +103,36 @@ on_each_version! {
         assert_eq!(mesh.ask("n2", HELD).await.unwrap(), "1=x 3=x 5=x 7=other");
         assert!(counted(&mesh).await.starts_with("3 "));
         assert_eq!(mesh.ask("n2", NOTED).await.unwrap(), "0");
+    }
+
+    async fn a_session_that_ends_between_the_commits_of_two_lanes_is_gone_on_with_behind_the_first(version: u32) {
+        let mesh = Mesh::prepared(vec![version; 2], TABLES, lanes).await;
+        mesh.on("n2", "INSERT INTO t VALUES (5, 'local')").await;
+        let (mut at, mut maker) = (applier(&mesh, "n2").await, Maker::new());
+        let far = 1 << 60;
+        let later = |maker: &mut Maker, key| vec![maker.group(1, &[wrote(key, (far, 1), None, Some("x"))])];
+        let lots = [1, 3, 5].map(|key| later(&mut maker, key));
+        // The last one, which notes all of them for good, waits.
+        let local = mesh.app("n2").await;
+        local.batch_execute("BEGIN; UPDATE t SET v = 'held' WHERE id = 5").await.unwrap();
+        let ending = async {
+            while mesh.ask("n2", NOTED).await.unwrap() != "2" {
+                sleep(Duration::from_millis(10)).await;
+            }
+            mesh.root("n2").await.batch_execute("SELECT pg_terminate_backend(pid) FROM herdsman.lease").await.unwrap();
+        };
+        let (applied, ()) = tokio::join!(at.apply_lots(&lots, false), ending);
+        assert!(applied.unwrap_err().is_transient());
+        assert!(counted(&mesh).await.starts_with("0 "));
+        drop(at);
+        local.batch_execute("ROLLBACK").await.unwrap();
+        let mut at = applier_in_time(&mesh).await;
+        assert_eq!(counted(&mesh).await, "2 2");
+        assert_eq!(mesh.ask("n2", HELD).await.unwrap(), "1=x 3=x 5=local");
+        assert_eq!(mesh.ask("n2", "SELECT count(*) FROM herdsman.lanes").await.unwrap(), "0");
+        at.apply_lots(&lots[2..], true).await.unwrap();
+        assert_eq!(counted(&mesh).await, "3 3");
+        assert_eq!(mesh.ask("n2", HELD).await.unwrap(), "1=x 3=x 5=x");
     }
 
     async fn sessions_that_are_ended_in_the_middle_of_several_transactions_lose_and_double_nothing(version: u32) {
@@ -199,14 +242,7 @@ on_each_version! {
         let busy = "BEGIN; SELECT pg_advisory_lock_shared(hashtextextended('herdsman mesh lanes mesh', 0)); INSERT INTO t VALUES (9, 'late')";
         left.batch_execute(busy).await.unwrap();
         drop(at);
-        let (setup, who) = (Arc::new(mesh.setup.clone()), member(&mesh, "n2").await);
-        let info = info(&mesh, "n2");
-        let _next = loop {
-            match Applier::open(&setup, &who, &info).await {
-                Ok(next) => break next,
-                Err(error) => assert!(error.is_transient(), "{error}"),
-            }
-        };
+        let _next = applier_in_time(&mesh).await;
         assert!(left.batch_execute("COMMIT").await.is_err(), "it is still there");
         assert_eq!(mesh.ask("n2", HELD).await.unwrap(), "1=x 2=x");
         assert_eq!(mesh.ask("n2", SESSIONS).await.unwrap(), "1");

@@ -110,7 +110,7 @@ async fn a_join_that_was_cut_off_anywhere_goes_on() {
     if !tested_versions().contains(&18) {
         return;
     }
-    let mut world = World::start(vec![18; 3], 2, if soak() { 150_000 } else { 50_000 }).await;
+    let mut world = World::start(vec![18; 3], 2, 150_000).await;
     let writers = Writers::start(&world, &["n1", "n2"]).await;
     let steps = |progress: &Progress| matches!(progress, Progress::Preparing(step) if step.what.contains("slot"));
     cut_off(&world, "n3", steps).await;

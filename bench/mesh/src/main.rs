@@ -11,7 +11,6 @@ use std::io::{Write as _, stderr};
 use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
-use herdsman_mesh::MeshConfig;
 
 use crate::error::BenchError;
 use crate::loads::Load;
@@ -35,7 +34,7 @@ struct Arguments {
     #[arg(long, default_value_t = 18)]
     pg_version: u32,
     /// Sessions that apply at once: as `mesh.lanes`.
-    #[arg(long, default_value_t = MeshConfig::default().lanes)]
+    #[arg(long, default_value_t = 1)]
     lanes: usize,
     /// Measure a mesh with one lane, too.
     #[arg(long)]

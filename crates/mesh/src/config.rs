@@ -56,7 +56,7 @@ impl Default for MeshConfig {
             unique: UniquePolicy::Evict,
             sequences: SequencesConfig::default(),
             batch: BatchConfig::default(),
-            lanes: 2,
+            lanes: 1,
             login: LoginConfig::default(),
             control: ControlConfig::default(),
             keep_conflicts: Duration::from_secs(30 * 24 * 3600),

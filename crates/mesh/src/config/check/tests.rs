@@ -35,7 +35,7 @@ fn a_section_with_everything_that_is_built_is_taken() {
     )
     .unwrap();
     assert_eq!((config.name.as_str(), config.nodes.len(), config.batch.rows), ("shop_1", 3, 500));
-    assert_eq!((config.lanes_in_use(), MeshConfig::default().lanes), (4, 2));
+    assert_eq!((config.lanes_in_use(), MeshConfig::default().lanes), (4, 1));
     assert_eq!(config.control.token.as_ref().map(Secret::expose), Some("s3cret-token"));
     assert!(!format!("{config:?}").contains("s3cret"), "{config:?}");
     let hosts = [(NodeName::new("a").unwrap(), "postgres://m@10.0.0.1/shop".parse().unwrap())];

@@ -74,7 +74,7 @@ impl Load {
 #[derive(Clone, Copy, Debug, serde::Serialize)]
 pub(crate) struct Carried {
     pub(crate) rows_per_second: f64,
-    /// The process that applies, on the second server.
+    /// The processes that apply, on the second server.
     pub(crate) worker_us: f64,
     /// The process that sends, on the first one.
     pub(crate) sender_us: f64,
@@ -114,17 +114,18 @@ pub(crate) async fn carry(
     if pair.at_work().await? != (worker, sender) {
         return Err(BenchError::Wrong("a process ended while it was measured".to_owned()));
     }
+    let appliers: Duration = pair.appliers(worker).await?.into_iter().map(of).sum();
     let own = match pair.carrier {
         // What the program does then is the bench itself.
         Carrier::Native => Duration::ZERO,
-        Carrier::Herdsman => cpu::own().saturating_sub(own),
+        Carrier::Herdsman | Carrier::OneLane => cpu::own().saturating_sub(own),
     };
     let all: Duration = now.keys().map(|pid| of(*pid)).sum();
     let count = f64::from(load.rows(rows));
     let each = |time: Duration| time.as_secs_f64() * 1e6 / count;
     Ok(Carried {
         rows_per_second: count / (end - begun).as_secs_f64(),
-        worker_us: each(of(worker)),
+        worker_us: each(appliers),
         sender_us: each(of(sender)),
         own_us: each(own),
         all_us: each(all + own),

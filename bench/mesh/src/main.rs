@@ -33,6 +33,12 @@ struct Arguments {
     /// Major version of the servers.
     #[arg(long, default_value_t = 18)]
     pg_version: u32,
+    /// Sessions that apply at once: as `mesh.lanes`.
+    #[arg(long, default_value_t = 1)]
+    lanes: usize,
+    /// Measure a mesh with one lane, too.
+    #[arg(long)]
+    one_lane: bool,
     /// Print one JSON document instead of tables.
     #[arg(long)]
     json: bool,
@@ -81,8 +87,9 @@ async fn bench(arguments: Arguments) -> Result<(), BenchError> {
     let mut report = Report::default();
     if [Part::Loads, Part::Latency, Part::Writers].into_iter().any(|part| arguments.wants(part)) {
         let mut pairs = Vec::new();
-        for carrier in Carrier::BOTH {
-            pairs.push(Pair::start(carrier, arguments.pg_version).await?);
+        let wanted = |carrier: &Carrier| *carrier != Carrier::OneLane || arguments.one_lane;
+        for carrier in Carrier::ALL.into_iter().filter(wanted) {
+            pairs.push(Pair::start(carrier, arguments.pg_version, arguments.lanes).await?);
         }
         let mut key = MARKS;
         for round in 1..=arguments.rounds {

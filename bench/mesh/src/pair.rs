@@ -23,15 +23,18 @@ pub(crate) enum Carrier {
     Native,
     /// The mesh.
     Herdsman,
+    /// The mesh with one lane.
+    OneLane,
 }
 
 impl Carrier {
-    pub(crate) const BOTH: [Self; 2] = [Self::Native, Self::Herdsman];
+    pub(crate) const ALL: [Self; 3] = [Self::Native, Self::Herdsman, Self::OneLane];
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Native => "native",
             Self::Herdsman => "herdsman",
+            Self::OneLane => "herdsman, 1 lane",
         }
     }
 }
@@ -70,7 +73,11 @@ pub(crate) struct Pair {
 
 impl Pair {
     /// Starts them.
-    pub(crate) async fn start(carrier: Carrier, pg_version: u32) -> Result<Self, BenchError> {
+    pub(crate) async fn start(
+        carrier: Carrier,
+        pg_version: u32,
+        lanes: usize,
+    ) -> Result<Self, BenchError> {
         let sandbox = servers(&[pg_version; 2]).await?;
         let (source, target, holder) = (
             sandbox.sql("n1", "postgres").await?,
@@ -86,8 +93,9 @@ impl Pair {
                 }
                 None
             }
-            Carrier::Herdsman => {
-                let setup = setup(&sandbox, 2)?;
+            Carrier::Herdsman | Carrier::OneLane => {
+                let mut setup = setup(&sandbox, 2)?;
+                setup.config.lanes = if carrier == Carrier::OneLane { 1 } else { lanes };
                 up(&setup).await?;
                 let link = LinkName { source: "n1".parse()?, target: "n2".parse()? };
                 Some((Engine::start(setup)?, link))
@@ -154,7 +162,9 @@ impl Pair {
     /// The processes that apply and send, as soon as both are there.
     pub(crate) async fn at_work(&self) -> Result<(i32, i32), BenchError> {
         let (worker, slot) = match self.carrier {
-            Carrier::Herdsman => ("SELECT pid FROM herdsman.lease", "herdsman_mesh_to_2"),
+            Carrier::Herdsman | Carrier::OneLane => {
+                ("SELECT pid FROM herdsman.lease", "herdsman_mesh_to_2")
+            }
             Carrier::Native => (
                 "SELECT pid FROM pg_stat_subscription WHERE subname = 'to_n2' AND pid IS NOT NULL",
                 "to_n2",
@@ -173,6 +183,16 @@ impl Pair {
         };
         let late = |_| BenchError::Wrong(format!("{} does not begin to work", self.carrier.name()));
         timeout(PATIENCE, waiting).await.map_err(late)?
+    }
+
+    /// All processes that apply: of a mesh with those of its lanes, which are there once they are needed.
+    pub(crate) async fn appliers(&self, worker: i32) -> Result<Vec<i32>, BenchError> {
+        let lanes = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ShareLock'";
+        let rows = match self.carrier {
+            Carrier::Native => Vec::new(),
+            Carrier::Herdsman | Carrier::OneLane => self.target.query(lanes, &[]).await?,
+        };
+        Ok(rows.iter().map(|row| row.get(0)).chain([worker]).collect())
     }
 
     /// Writes a row of its own.

@@ -69,30 +69,38 @@ impl Report {
                 middle(of(|run| run.all_us), 2),
             ]);
         }
-        let mut beside = plain(&["BESIDE NATIVE, x", "ROWS PER SECOND", "CPU TO APPLY", "ALL CPU"]);
+        let beside = self.beside("BESIDE NATIVE, x", Carrier::Native);
+        let lanes = self.beside("BESIDE ONE LANE, x", Carrier::OneLane);
+        let mut out = stdout();
+        for table in [table, beside, lanes, self.others(), self.joins()] {
+            if table.row_iter().next().is_some() {
+                writeln!(out, "{table}\n")?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The mesh beside another, each with what was measured in the same round.
+    fn beside(&self, title: &str, other: Carrier) -> Table {
+        let mut beside = plain(&[title, "ROWS PER SECOND", "CPU TO APPLY", "ALL CPU"]);
         for load in Load::ALL {
             let runs = |carrier| self.carried.get(&(load, carrier)).map_or(&[][..], Vec::as_slice);
-            let pairs = || runs(Carrier::Herdsman).iter().zip(runs(Carrier::Native));
+            let pairs = || runs(Carrier::Herdsman).iter().zip(runs(other));
             if pairs().next().is_none() {
                 continue;
             }
             let of = |ratio: fn(&Carried, &Carried) -> f64| {
                 pairs().map(|(ours, theirs)| ratio(ours, theirs)).collect::<Vec<_>>()
             };
+            let applies = |of: &Carried| of.worker_us + of.own_us;
             beside.add_row(vec![
                 load.name().to_owned(),
                 middle(of(|ours, theirs| ours.rows_per_second / theirs.rows_per_second), 2),
-                middle(of(|ours, theirs| (ours.worker_us + ours.own_us) / theirs.worker_us), 2),
+                middle(pairs().map(|(ours, theirs)| applies(ours) / applies(theirs)).collect(), 2),
                 middle(of(|ours, theirs| ours.all_us / theirs.all_us), 2),
             ]);
         }
-        let mut out = stdout();
-        for table in [table, beside, self.others(), self.joins()] {
-            if table.row_iter().next().is_some() {
-                writeln!(out, "{table}\n")?;
-            }
-        }
-        Ok(())
+        beside
     }
 
     /// What is measured of commits and writers.
@@ -106,7 +114,7 @@ impl Report {
             "INSERTS PER SECOND",
             "UPDATES PER SECOND",
         ]);
-        for carrier in Carrier::BOTH {
+        for carrier in Carrier::ALL {
             let latency = self.latency.get(&carrier).map_or(&[][..], Vec::as_slice);
             let none = [Vec::new(), Vec::new()];
             let [inserts, updates] = self.writers.get(&carrier).unwrap_or(&none);

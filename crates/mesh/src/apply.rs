@@ -7,7 +7,7 @@
 //! what its statements find to be a conflict is what they then overwrite, or the server refuses to go on and it is done
 //! again. Where that does not help – large transactions that come in parts, rows that local writers never leave alone,
 //! rows that claim the same value of another unique constraint – it is done carefully: READ COMMITTED, rows locked first,
-//! one statement at a time.
+//! one statement at a time. Where there is much to apply, other sessions help: see [`lanes`].
 
 mod batches;
 mod careful;
@@ -18,6 +18,7 @@ mod fixed;
 mod flight;
 mod forms;
 mod held;
+mod lanes;
 mod late;
 mod logged;
 mod params;
@@ -51,6 +52,7 @@ pub(crate) use flight::send;
 pub(crate) use forms::Misfit;
 pub(crate) use held::Alteration;
 use held::Held;
+use lanes::{Lanes, Turn};
 use late::Late;
 use session::Session;
 pub(crate) use statements::mend_all;
@@ -74,7 +76,7 @@ pub struct Applier {
     mode: Mode,
     clock: Clock,
     fixed: Fixed,
-    late: Late,
+    late: Arc<Late>,
     /// Tables with rows in `herdsman.evicted`.
     evicted: BTreeSet<Box<str>>,
     /// Such rows may have come, or values they wait for been freed, by another session.
@@ -82,6 +84,10 @@ pub struct Applier {
     /// The last conflict record counted.
     counted: i64,
     state: State,
+    /// Sessions beside this one.
+    lanes: Lanes,
+    /// What this session does is one of several things at once.
+    turn: Option<Turn>,
     /// The open transaction is held for `mesh ddl`.
     held: Option<Held>,
     renewed: tokio::time::Instant,
@@ -158,11 +164,11 @@ impl Applier {
         let last = format!("SELECT coalesce(max(id), 0) FROM {}", names::own("conflicts"));
         let counted: i64 = session.get(what, &session.row(what, &last, &[]).await?, 0)?;
         let mode = setup.config.mode;
-        let fixed = Fixed::prepare(&session, mode).await?;
+        let fixed = Fixed::prepare(&session, mode, 0).await?;
         let mut applier = Self {
             member: member.clone(),
             tables: Tables::new(tables, member.id),
-            late: Late::new(names.len() > 2 && mode == Mode::Columns),
+            late: Arc::new(Late::new(names.len() > 2 && mode == Mode::Columns)),
             names,
             unique: setup.config.unique,
             mesh: setup.config.name.clone(),
@@ -174,10 +180,13 @@ impl Applier {
             counted,
             session,
             state: State::Ready,
+            lanes: Lanes::new(setup, info),
+            turn: None,
             held: None,
             renewed: tokio::time::Instant::now(),
             round_trip: Duration::ZERO,
         };
+        applier.gather().await?;
         applier.look_at_evicted().await?;
         Ok(applier)
     }
@@ -279,7 +288,7 @@ impl Applier {
                     tracing::debug!(node = %self.member.name, %error, "applying the other way");
                 }
                 Err(Stopped::Unique(_)) => fast = 0,
-                Err(Stopped::Failed(error)) => return Err(error),
+                Err(Stopped::NotYet(error) | Stopped::Failed(error)) => return Err(error),
             }
         }
         for attempt in 0..fast {
@@ -291,7 +300,7 @@ impl Applier {
                 }
                 // Only one row at a time tells which it is.
                 Err(Stopped::Unique(_)) => break,
-                Err(Stopped::Failed(error)) => return Err(error),
+                Err(Stopped::NotYet(error) | Stopped::Failed(error)) => return Err(error),
             }
         }
         let mut attempt = 0;

@@ -33,6 +33,8 @@ pub struct MeshConfig {
     pub sequences: SequencesConfig,
     /// How changes are put together for one transaction of a member.
     pub batch: BatchConfig,
+    /// How many sessions apply on a member at once, where there is enough to apply.
+    pub lanes: usize,
     /// What the mesh logs in with, where that is not what `hosts` says.
     pub login: LoginConfig,
     /// Who may change the mesh through the API.
@@ -54,9 +56,22 @@ impl Default for MeshConfig {
             unique: UniquePolicy::Evict,
             sequences: SequencesConfig::default(),
             batch: BatchConfig::default(),
+            lanes: 1,
             login: LoginConfig::default(),
             control: ControlConfig::default(),
             keep_conflicts: Duration::from_secs(30 * 24 * 3600),
+        }
+    }
+}
+
+impl MeshConfig {
+    /// The lanes there are. Where a row's version is that of its transaction there is one: its origin says who wrote it, and
+    /// PostgreSQL has one session at a time write with an origin.
+    #[must_use]
+    pub const fn lanes_in_use(&self) -> usize {
+        match self.mode {
+            Mode::Columns => self.lanes,
+            Mode::Untouched => 1,
         }
     }
 }

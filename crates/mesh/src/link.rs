@@ -9,7 +9,7 @@ mod reading;
 pub(crate) mod trouble;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use herdsman_node::{Conninfo, Lsn};
 use tokio::sync::{mpsc, watch};
@@ -63,18 +63,22 @@ pub(crate) enum Said {
     BrokenWithin,
 }
 
-/// Whether the target wants a group: it looks for work, and has none of this link's that it has not begun with.
+/// Whether the target wants a group: it looks for work, and has none of this link's that it has not begun with. Where it has
+/// lanes, full ones may wait there for each of them.
 #[derive(Clone, Debug)]
 pub(crate) struct Demand {
     /// The target looks for work.
     pub(crate) hungry: watch::Receiver<bool>,
-    /// A group of this link's waits at the target.
-    pub(crate) there: Arc<AtomicBool>,
+    /// Groups of this link that wait at the target.
+    pub(crate) there: Arc<AtomicUsize>,
+    /// The most of them.
+    pub(crate) most: usize,
 }
 
 impl Demand {
-    fn is_there(&self) -> bool {
-        *self.hungry.borrow() && !self.there.load(Ordering::Acquire)
+    fn is_there(&self, full: bool) -> bool {
+        let there = self.there.load(Ordering::Acquire);
+        (*self.hungry.borrow() && there == 0) || (full && self.most > 1 && there < self.most)
     }
 }
 

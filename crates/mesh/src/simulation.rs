@@ -11,6 +11,7 @@ mod controls;
 mod history;
 mod incoming;
 mod judge;
+mod lanes;
 mod local;
 mod members;
 mod node;
@@ -90,6 +91,8 @@ struct World {
     repeats: bool,
     policy: Answers,
     in_other_session: bool,
+    /// Where members have lanes, what happens in them: in every fifth schedule, and without a change to what happens besides.
+    lanes: Option<Rng>,
     /// The latest deletion of each key that some member has forgotten.
     forgotten: [Option<history::Id>; node::SPOTS],
     /// How many of a hundred times users do something when they could: there are quiet hours.
@@ -121,6 +124,7 @@ impl World {
                 .choice(&[Answers::None, Answers::None, Answers::Priority, Answers::First])
                 .unwrap(),
             in_other_session: false,
+            lanes: (seed % 5 == 4).then(|| Rng::with_seed(!seed)),
             forgotten: [None; node::SPOTS],
             busy: 100,
             blurred: Vec::new(),

@@ -128,7 +128,10 @@ impl Applier {
         if due(self.clock.sampled, SAMPLE) {
             self.take_sample().await?;
         }
-        let known = "pg_xact_commit_timestamp(xid::text::xid8::xid) IS NOT NULL";
+        // Two numbers that are 2³² apart look alike to it: one from before the counter went round is not known, whatever it says
+        // of another that has the same low bits.
+        let known = "pg_xact_commit_timestamp(xid::text::xid8::xid) IS NOT NULL
+  AND xid > pg_snapshot_xmax(pg_current_snapshot())::text::bigint - 2147483648";
         self.session.run(what, &format!("DELETE FROM {memory} WHERE NOT ({known})")).await?;
         let sql = format!("SELECT xid, at, horizon, base FROM {memory} WHERE {known} ORDER BY xid");
         self.clock.samples = self.samples(&sql).await?;

@@ -63,7 +63,7 @@ impl Applier {
         let steps = self.steps(wanted).await?;
         let params = self.all_params(&steps);
         let truncates = Truncates::of(groups);
-        let ends = Ends::of(groups);
+        let ends = self.ends(groups);
         let emptied = self.emptied(groups);
         let client = &self.session.client;
         let mut answers: Vec<Sent<'_>> = Vec::with_capacity(steps.len() + 4);
@@ -77,7 +77,7 @@ impl Applier {
         for (rel, sql) in &emptied {
             answers.push((format!("empty {rel}"), true, send(simple(client, sql)).await));
         }
-        let (rows, row) = self.close(answers, &ends).await?;
+        let (rows, row) = self.close(answers, ends).await?;
         let (conflicts, counted) = self.counts(&row)?;
         self.counted = counted;
         self.remember(groups);
@@ -131,16 +131,17 @@ impl Applier {
         }
     }
 
-    /// Sends what ends a transaction, and takes the answers to it and to all that was sent before: the rows that were
+    /// When it is its turn: sends what ends a transaction, and takes the answers to it and to all that was sent before: the rows that were
     /// applied, and what the transaction says.
     pub(super) async fn close(
         &self,
         answers: Vec<Sent<'_>>,
-        ends: &Ends,
+        ends: Ends,
     ) -> Result<(u64, tokio_postgres::Row), Stopped> {
-        let client = &self.session.client;
-        let moved =
-            send(async { client.execute(&self.fixed.progress, &ends.params()).await }).await;
+        self.turn().await?;
+        let (client, ends) = (&self.session.client, &ends);
+        let note = self.fixed.lane.as_ref().unwrap_or(&self.fixed.progress);
+        let moved = send(async { client.execute(note, &ends.params()).await }).await;
         let finishing = ends.finish(self.counted);
         let finished =
             send(async { client.query_one(&self.fixed.finish, &finishing.params()).await }).await;
@@ -291,6 +292,30 @@ impl Truncates {
     }
 }
 
+/// How far a group brings its source.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reach {
+    source: NodeId,
+    end: Option<End>,
+    heartbeat: i64,
+    rows: i64,
+    transactions: i64,
+    newest: i64,
+}
+
+impl Reach {
+    pub(super) fn of(group: &Group) -> Self {
+        Self {
+            source: group.source,
+            end: group.end,
+            heartbeat: group.heartbeat.unwrap_or_default(),
+            rows: whole(group.rows() as u64),
+            transactions: whole(group.transactions),
+            newest: group.newest,
+        }
+    }
+}
+
 /// How far groups bring each source, as parameters.
 #[derive(Debug, Default)]
 pub(super) struct Ends {
@@ -315,6 +340,11 @@ pub(super) struct Finish {
 
 impl Ends {
     pub(super) fn of(groups: &[Group]) -> Self {
+        Self::of_all(groups.iter().map(Reach::of))
+    }
+
+    /// Of what groups come to, in their order.
+    pub(super) fn of_all(groups: impl Iterator<Item = Reach>) -> Self {
         let mut by_source: BTreeMap<i16, (End, i64, i64, i64)> = BTreeMap::new();
         let mut ends = Self { newest: i64::MIN, ..Self::default() };
         for group in groups {
@@ -323,9 +353,9 @@ impl Ends {
             ends.last = Some(end);
             let entry = by_source.entry(group.source.0).or_insert((end, 0, 0, 0));
             entry.0 = end;
-            entry.1 = entry.1.max(group.heartbeat.unwrap_or_default());
-            entry.2 += whole(group.rows() as u64);
-            entry.3 += whole(group.transactions);
+            entry.1 = entry.1.max(group.heartbeat);
+            entry.2 += group.rows;
+            entry.3 += group.transactions;
         }
         for (source, (end, heartbeat, rows, transactions)) in by_source {
             ends.sources.push(source);

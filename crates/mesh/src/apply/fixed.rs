@@ -3,6 +3,7 @@
 use tokio_postgres::Statement;
 use tokio_postgres::types::Type;
 
+use super::lanes;
 use super::session::Session;
 use crate::config::Mode;
 use crate::error::MeshError;
@@ -15,10 +16,16 @@ pub(super) struct Fixed {
     pub(super) truncated: Statement,
     pub(super) progress: Statement,
     pub(super) finish: Statement,
+    /// Notes how far a lane brings sources, where the session is of a lane.
+    pub(super) lane: Option<Statement>,
 }
 
 impl Fixed {
-    pub(super) async fn prepare(session: &Session, mode: Mode) -> Result<Self, MeshError> {
+    pub(super) async fn prepare(
+        session: &Session,
+        mode: Mode,
+        lane: u16,
+    ) -> Result<Self, MeshError> {
         let truncated = format!(
             "INSERT INTO {} AS t (rel, {STAMP}, {NODE}, {KNEW}) SELECT unnest($1), unnest($2), unnest($3), unnest($4)::jsonb
 ON CONFLICT (rel) DO UPDATE SET {STAMP} = excluded.{STAMP}, {NODE} = excluded.{NODE}, {KNEW} = excluded.{KNEW}
@@ -43,11 +50,13 @@ FROM (SELECT unnest($1) AS source, unnest($2) AS lsn, unnest($3) AS commit_lsn, 
   unnest($6) AS rows, unnest($7) AS transactions{before}) AS v WHERE p.source = v.source",
             names::own("progress")
         );
+        // What other lanes record is counted there.
+        let mine = if lane == 0 { "" } else { " FILTER (WHERE xmin = pg_current_xact_id()::xid)" };
         let floor = format!("'{}.floor'::regclass", names::SCHEMA);
         let finish = format!(
             "SELECT pg_replication_origin_xact_setup($1::text::pg_lsn, 'epoch'::timestamptz + $2 * interval '1 microsecond'),
   CASE WHEN coalesce(pg_sequence_last_value({floor}), 0) < $3 THEN setval({floor}, $3) END,
-  c.n, c.last FROM (SELECT count(*) AS n, coalesce(max(id), $4) AS last FROM {} WHERE id > $4) AS c",
+  c.n, c.last FROM (SELECT count(*){mine} AS n, coalesce(max(id), $4) AS last FROM {} WHERE id > $4) AS c",
             names::own("conflicts")
         );
         // Time, whether the clock has to be past it, the last conflict, what the server still has to know the time of.
@@ -73,6 +82,10 @@ FROM (SELECT count(*) AS n, coalesce(max(id), $4) AS last FROM {} WHERE id > $4)
         let texts = Type::TEXT_ARRAY;
         let mut progress_types = vec![Type::INT2_ARRAY, texts.clone(), texts.clone()];
         progress_types.extend(vec![longs.clone(); 4]);
+        let lane = match lane {
+            0 => None,
+            _ => Some(prepare(lanes::note(lane), progress_types.clone()).await?),
+        };
         if mode == Mode::Untouched {
             progress_types.push(texts.clone());
         }
@@ -81,6 +94,7 @@ FROM (SELECT count(*) AS n, coalesce(max(id), $4) AS last FROM {} WHERE id > $4)
                 .await?,
             progress: prepare(progress, progress_types).await?,
             finish: prepare(finish, finish_types).await?,
+            lane,
         })
     }
 }

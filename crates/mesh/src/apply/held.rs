@@ -245,6 +245,7 @@ impl Applier {
     pub(crate) async fn refresh(&mut self, setup: &Arc<Setup>) -> Result<(), MeshError> {
         let tables = install::tables(setup, &self.member.name, &self.session.client).await?;
         self.tables = Tables::new(tables, self.member.id);
+        self.tell_lanes();
         Ok(())
     }
 
@@ -281,5 +282,6 @@ impl Applier {
     /// Takes rows of a table in an older form: what they lack gets its default, what the table has no more is left out.
     pub(crate) fn allow(&mut self, gone: &str) {
         self.tables.allow(gone);
+        self.tell_lanes();
     }
 }

@@ -2,14 +2,16 @@
 //! it. Small, and only for what is recorded: which version wins does not depend on it.
 
 use std::hash::{BuildHasher as _, RandomState};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::group::Rows;
 use crate::stamp::{NodeId, Stamp};
 
-/// By key, as far as it is known, the version that was applied last and what its writer had seen.
+/// By key, as far as it is known, the version that was applied last and what its writer had seen: of all lanes of a member.
 #[derive(Debug)]
 pub(crate) struct Late {
-    entries: Vec<Entry>,
+    needed: bool,
+    entries: Mutex<Vec<Entry>>,
     hasher: RandomState,
 }
 
@@ -30,20 +32,21 @@ impl Late {
     /// `needed`: changes come from more than one other member, so that one may overtake another.
     pub(crate) fn new(needed: bool) -> Self {
         let entries = if needed { vec![Entry::default(); SIZE] } else { Vec::new() };
-        Self { entries, hasher: RandomState::new() }
+        Self { needed, entries: Mutex::new(entries), hasher: RandomState::new() }
     }
 
     pub(crate) fn is_needed(&self) -> bool {
-        !self.entries.is_empty()
+        self.needed
     }
 
     /// These versions were applied.
-    pub(crate) fn applied(&mut self, table: &str, rows: &Rows, numbers: &[u32]) {
+    pub(crate) fn applied(&self, table: &str, rows: &Rows, numbers: &[u32]) {
+        let mut entries = lock(&self.entries);
         let table = self.hasher.hash_one(table);
         for row in numbers {
             let hash = table ^ rows.hash(*row, &self.hasher);
             let (stamp, seen) = (rows.stamp(*row), rows.seen(*row));
-            if let Some(entry) = place(hash).and_then(|at| self.entries.get_mut(at))
+            if let Some(entry) = place(hash).and_then(|at| entries.get_mut(at))
                 && (entry.hash != hash || entry.stamp < stamp)
             {
                 let mut replaced = [Stamp::NONE; CHAIN];
@@ -65,16 +68,22 @@ impl Late {
         tombstones: bool,
         numbers: &[u32],
     ) -> Vec<Stamp> {
+        let entries = lock(&self.entries);
         let table = self.hasher.hash_one(table);
         let known = |row: &u32| {
             let hash = table ^ rows.hash(*row, &self.hasher);
             let stamp = rows.stamp(*row);
-            let entry = place(hash).and_then(|at| self.entries.get(at));
+            let entry = place(hash).and_then(|at| entries.get(at));
             let entry = entry.filter(|entry| entry.hash == hash && entry.stamp > stamp);
             entry.filter(|held| knew(held, stamp, tombstones)).map_or(Stamp::NONE, |e| e.stamp)
         };
         numbers.iter().map(known).collect()
     }
+}
+
+/// Nothing in there is half done, whoever panics.
+fn lock(entries: &Mutex<Vec<Entry>>) -> MutexGuard<'_, Vec<Entry>> {
+    entries.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn knew(held: &Entry, stamp: Stamp, tombstone: bool) -> bool {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::fast::{Ends, Sent, Step, Wanted, batches, begin, kinds, simple};
+use super::fast::{Sent, Step, Wanted, batches, begin, kinds, simple};
 use super::flight::send;
 use super::params::Versions;
 use super::statements::Kind;
@@ -129,7 +129,7 @@ impl Applier {
         let params = self.all_params(&steps);
         let mut answers = Vec::with_capacity(steps.len());
         self.send_all(&steps, &params, &mut answers).await;
-        let (rows, row) = self.close(answers, &Ends::of(groups)).await?;
+        let (rows, row) = self.close(answers, self.ends(groups)).await?;
         applied.rows += rows;
         (applied.conflicts, self.counted) = self.counts(&row)?;
         self.remember(groups);

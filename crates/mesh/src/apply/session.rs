@@ -35,6 +35,8 @@ pub(crate) struct Session {
     pub(crate) node: NodeName,
     pub(crate) client: Client,
     key: i64,
+    /// Who works for the holder of the lease.
+    lanes_key: i64,
 }
 
 impl Session {
@@ -44,6 +46,31 @@ impl Session {
         info: &Conninfo,
         mesh: &str,
     ) -> Result<Self, MeshError> {
+        let session = Self::connect(node, info, mesh).await?;
+        session.take_lease().await?;
+        session.end_lanes().await?;
+        session.note_lease().await?;
+        session.set_origin(mesh).await?;
+        Ok(session)
+    }
+
+    /// A session that works for this one, which holds the lease.
+    pub(crate) async fn lane(
+        &self,
+        info: &Conninfo,
+        mesh: &str,
+        lane: u16,
+    ) -> Result<Self, MeshError> {
+        let what = "say who it is";
+        let row = self.row(what, "SELECT pg_backend_pid()", &[]).await?;
+        let holder: i32 = self.get(what, &row, 0)?;
+        let session = Self::connect(&self.node, info, mesh).await?;
+        session.work_for(holder).await?;
+        session.take_origin(mesh, lane).await?;
+        Ok(session)
+    }
+
+    async fn connect(node: &NodeName, info: &Conninfo, mesh: &str) -> Result<Self, MeshError> {
         let mut info = info.clone();
         info.application_name = "herdsman mesh".into();
         let tls =
@@ -54,10 +81,13 @@ impl Session {
             .split(|_| {});
         // Ends by itself once the client is dropped, and the session with it.
         tokio::spawn(driving);
-        let mut session = Self { node: node.clone(), client, key: 0 };
+        let mut session = Self { node: node.clone(), client, key: 0, lanes_key: 0 };
         session.run("prepare the session", SETTINGS).await?;
-        session.take_lease(mesh).await?;
-        session.set_origin(mesh).await?;
+        let what = "take the lease";
+        let hash = "SELECT hashtextextended('herdsman mesh ' || $1, 0), hashtextextended('herdsman mesh lanes ' || $1, 0)";
+        let row = session.row(what, hash, &[&mesh]).await?;
+        session.key = session.get(what, &row, 0)?;
+        session.lanes_key = session.get(what, &row, 1)?;
         Ok(session)
     }
 
@@ -70,14 +100,13 @@ impl Session {
         self.run("renew the lease", &sql).await
     }
 
-    async fn take_lease(&mut self, mesh: &str) -> Result<(), MeshError> {
+    async fn take_lease(&self) -> Result<(), MeshError> {
+        if self.try_lock().await? { Ok(()) } else { self.end_stale().await }
+    }
+
+    /// Notes who has the lease.
+    async fn note_lease(&self) -> Result<(), MeshError> {
         let what = "take the lease";
-        let hash = "SELECT hashtextextended('herdsman mesh ' || $1, 0)";
-        let row = self.row(what, hash, &[&mesh]).await?;
-        self.key = self.get(what, &row, 0)?;
-        if !self.try_lock().await? {
-            self.end_stale().await?;
-        }
         let sql = format!(
             "INSERT INTO {} AS l (one, holder, pid, renewed)
 SELECT true, 'process ' || $1::text || ' on ' || coalesce(host(inet_client_addr()), 'the same machine'), pg_backend_pid(), clock_timestamp()
@@ -85,6 +114,51 @@ ON CONFLICT (one) DO UPDATE SET holder = excluded.holder, pid = excluded.pid, re
             names::own("lease")
         );
         self.rows(what, &sql, &[&std::process::id().to_string()]).await.map(drop)
+    }
+
+    /// Ends sessions that worked for whoever had the lease before: what one of them is in the middle of would be met by what
+    /// is applied now, and neither would see the other. Who takes the lease waits until they are gone.
+    async fn end_lanes(&self) -> Result<(), MeshError> {
+        let what = "end the sessions of who had the lease before";
+        let end = "SELECT pg_terminate_backend(l.pid) FROM pg_locks AS l
+WHERE l.locktype = 'advisory' AND l.objsubid = 1 AND l.pid <> pg_backend_pid()
+  AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+  AND (l.classid::bigint << 32 | l.objid::bigint) = $1";
+        let lock = "SELECT pg_try_advisory_lock($1)";
+        let ending = async {
+            loop {
+                let row = self.row(what, lock, &[&self.lanes_key]).await?;
+                if self.get(what, &row, 0)? {
+                    break;
+                }
+                self.rows(what, end, &[&self.lanes_key]).await?;
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            self.rows(what, "SELECT pg_advisory_unlock($1)", &[&self.lanes_key]).await.map(drop)
+        };
+        match tokio::time::timeout(LET_GO, ending).await {
+            Ok(ended) => ended,
+            Err(_) => Err(self.timed_out(what, LET_GO)),
+        }
+    }
+
+    /// Has whoever takes the lease from this holder wait until this session is gone, and makes sure that nobody has it yet.
+    async fn work_for(&self, holder: i32) -> Result<(), MeshError> {
+        let what = "work for who has the lease";
+        // In this order: who takes the lease after the look finds this session.
+        let lock = "SELECT pg_try_advisory_lock_shared($1)";
+        let row = self.row(what, lock, &[&self.lanes_key]).await?;
+        let held = "SELECT EXISTS (SELECT FROM pg_locks AS l
+WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 AND l.mode = 'ExclusiveLock' AND l.pid = $2
+  AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+  AND (l.classid::bigint << 32 | l.objid::bigint) = $1)";
+        let locked: bool = self.get(what, &row, 0)?;
+        let row = self.row(what, held, &[&self.key, &holder]).await?;
+        if locked && self.get(what, &row, 0)? {
+            return Ok(());
+        }
+        let holder = "another session".to_owned();
+        Err(MeshError::LeaseHeld { node: self.node.clone(), holder })
     }
 
     async fn try_lock(&self) -> Result<bool, MeshError> {

@@ -31,6 +31,8 @@ pub(super) enum Stopped {
     Again(MeshError),
     /// A row claims a value of another unique constraint that another row has.
     Unique(MeshError),
+    /// What comes before it was not applied.
+    NotYet(MeshError),
     /// For good.
     Failed(MeshError),
 }
@@ -38,7 +40,10 @@ pub(super) enum Stopped {
 impl Stopped {
     pub(super) fn into_error(self) -> MeshError {
         match self {
-            Self::Again(error) | Self::Unique(error) | Self::Failed(error) => error,
+            Self::Again(error)
+            | Self::Unique(error)
+            | Self::NotYet(error)
+            | Self::Failed(error) => error,
         }
     }
 }

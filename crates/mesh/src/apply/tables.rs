@@ -11,7 +11,7 @@ use super::statements::{Kind, Missing, Statements, taken};
 use crate::group::Rows;
 use crate::names;
 use crate::stamp::NodeId;
-use crate::table::{Table, TableName};
+use crate::table::{Column, Table, TableName};
 
 /// The tables of a member, by the names of their tombstone tables.
 #[derive(Debug, Default)]
@@ -101,6 +101,29 @@ impl Tables {
             )
         });
         Self { known: known.collect(), own, prepared: 0 }
+    }
+
+    /// The same tables for another session, which has prepared nothing yet.
+    pub(crate) fn for_another(&self) -> Self {
+        let fresh = |known: &Known| Known {
+            table: Arc::clone(&known.table),
+            shape: None,
+            mended: known.mended.clone(),
+            prepared: HashMap::new(),
+            allowed: known.allowed,
+            pace: Pace::default(),
+        };
+        let known = self.known.iter().map(|(gone, known)| (gone.clone(), fresh(known)));
+        Self { known: known.collect(), own: self.own, prepared: 0 }
+    }
+
+    /// Whether what is applied to a row of it says nothing of other rows, so that different rows may be applied at once: it has
+    /// no other unique constraint, no parts of columns, and a key of which equal values are told by their texts.
+    pub(crate) fn is_row_by_row(&self, gone: &str) -> bool {
+        self.known.get(gone).is_some_and(|known| {
+            let table = &known.table;
+            known.mended.is_none() && table.uniques.is_empty() && table.key_columns().all(is_plain)
+        })
     }
 
     /// The table of this tombstone table.
@@ -222,6 +245,38 @@ impl Known {
     }
 }
 
+/// Whether equal values of a key's column have one text, but for what a group puts aside itself.
+fn is_plain(column: &Column) -> bool {
+    const PLAIN: [&str; 14] = [
+        "smallint",
+        "integer",
+        "bigint",
+        "numeric",
+        "boolean",
+        "text",
+        "character varying",
+        "character",
+        "bytea",
+        "uuid",
+        "date",
+        "timestamp without time zone",
+        "timestamp with time zone",
+        "\"char\"",
+    ];
+    // Without its modifier, which may stand in the middle.
+    let mut name = String::new();
+    let mut within = false;
+    for letter in column.sql_type.chars() {
+        match letter {
+            '(' => within = true,
+            ')' => within = false,
+            _ if within => {}
+            _ => name.push(letter),
+        }
+    }
+    PLAIN.contains(&&*name)
+}
+
 /// Why there is no statement.
 #[derive(Debug)]
 pub(crate) enum NotReady {
@@ -236,6 +291,31 @@ pub(crate) enum NotReady {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn keys_are_plain_whose_equal_values_have_one_text() {
+        let plain = |sql_type: &str| {
+            is_plain(&Column {
+                name: "k".into(),
+                sql_type: sql_type.into(),
+                nullable: false,
+                generated: false,
+                identity_always: false,
+            })
+        };
+        for sql_type in [
+            "bigint",
+            "character varying(20)",
+            "numeric(10,2)",
+            "timestamp(3) with time zone",
+            "uuid",
+        ] {
+            assert!(plain(sql_type), "{sql_type}");
+        }
+        for sql_type in ["integer[]", "double precision", "public.own", "citext", "jsonb", "inet"] {
+            assert!(!plain(sql_type), "{sql_type}");
+        }
+    }
 
     #[test]
     fn what_fails_is_tried_less_and_less_often_and_at_once_again_after_it_went_well() {

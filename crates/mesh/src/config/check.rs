@@ -13,6 +13,8 @@ use crate::setup::Setup;
 const LONGEST_NAME: usize = 30;
 /// Most rows in a batch: their values are in memory, twice.
 const MOST_ROWS: usize = 100_000;
+/// Most lanes: each is a session and a replication origin on every member.
+const MOST_LANES: usize = 16;
 /// Most members: each reads from every other one, and the gateway looks at so many.
 const MOST_NODES: usize = 32;
 
@@ -33,6 +35,10 @@ impl MeshConfig {
         if !(1..=MOST_ROWS).contains(&rows) {
             let message = format!("`mesh.batch.rows` is `{rows}`, expected 1 to {MOST_ROWS}");
             reading.problem_at(&["mesh", "batch", "rows"], message);
+        }
+        if !(1..=MOST_LANES).contains(&config.lanes) {
+            let message = format!("`mesh.lanes` is `{}`, expected 1 to {MOST_LANES}", config.lanes);
+            reading.problem_at(&["mesh", "lanes"], message);
         }
         config
     }

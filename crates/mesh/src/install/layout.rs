@@ -46,7 +46,7 @@ pub(super) struct Function {
 }
 
 /// The relations of the mesh's schema, with what makes each.
-pub(super) fn relations() -> [(&'static str, &'static str); 13] {
+pub(super) fn relations() -> [(&'static str, &'static str); 14] {
     [
         (
             "mesh",
@@ -65,6 +65,10 @@ pub(super) fn relations() -> [(&'static str, &'static str); 13] {
         (
             "progress",
             "CREATE TABLE herdsman.progress (source smallint PRIMARY KEY, lsn pg_lsn NOT NULL, commit_lsn pg_lsn, heartbeat bigint NOT NULL DEFAULT 0, committed timestamptz, applied timestamptz, rows bigint NOT NULL DEFAULT 0, transactions bigint NOT NULL DEFAULT 0)",
+        ),
+        (
+            "lanes",
+            "CREATE TABLE herdsman.lanes (lane smallint NOT NULL, source smallint NOT NULL, base pg_lsn NOT NULL, lsn pg_lsn NOT NULL, commit_lsn pg_lsn, heartbeat bigint NOT NULL, committed timestamptz, rows bigint NOT NULL, transactions bigint NOT NULL, PRIMARY KEY (lane, source))",
         ),
         (
             "truncates",

@@ -144,7 +144,8 @@ BEGIN
         END IF;
         IF to_regclass({}) IS NOT NULL THEN
           PERFORM pg_stat_clear_snapshot();
-          PERFORM pg_terminate_backend(a.pid) FROM pg_stat_activity AS a JOIN {lease} AS l ON l.pid = a.pid WHERE a.usename = current_user;
+          PERFORM pg_terminate_backend(a.pid) FROM pg_stat_activity AS a WHERE a.usename = current_user
+            AND (a.pid IN (SELECT pid FROM {lease}) OR (a.application_name = 'herdsman mesh' AND a.datname = current_database()));
         END IF;
         PERFORM pg_sleep(0.05);
       END;

@@ -135,7 +135,7 @@ impl<'a> Reading<'a> {
             loop {
                 hungry.mark_unchanged();
                 let due = self.due();
-                if due.is_none() && self.is_filled() && self.link.demand.is_there() {
+                if due.is_none() && self.is_filled() && self.link.demand.is_there(self.is_full()) {
                     self.hand_over();
                 }
                 tokio::select! {
@@ -250,7 +250,7 @@ impl<'a> Reading<'a> {
         }
         self.within = group.end.is_none();
         self.counted = false;
-        self.link.demand.there.store(true, Ordering::Release);
+        self.link.demand.there.fetch_add(1, Ordering::AcqRel);
         self.link.say(Said::Group(Box::new(group)));
     }
 
@@ -261,7 +261,7 @@ impl<'a> Reading<'a> {
         loop {
             hungry.mark_unchanged();
             let held = pauses.borrow_and_update().holds(&self.name);
-            if !held && self.link.demand.is_there() {
+            if !held && self.link.demand.is_there(false) {
                 // What was complete before is applied with it.
                 self.group.end = None;
                 self.hand_over();

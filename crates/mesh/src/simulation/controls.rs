@@ -52,6 +52,21 @@ fn one_session_must_apply_what_comes_from_all() {
 }
 
 #[test]
+fn lanes_must_have_no_key_in_common() {
+    is_needed(|rules| rules.lanes_apart = false, 884, ", not None");
+}
+
+#[test]
+fn a_truncation_must_not_go_beside_anything() {
+    is_needed(|rules| rules.truncates_alone = false, 2144, ", not None");
+}
+
+#[test]
+fn what_goes_in_lanes_must_be_committed_in_its_order() {
+    is_needed(|rules| rules.lanes_in_order = false, 49, "is None");
+}
+
+#[test]
 fn stamps_must_be_above_what_the_member_has_seen() {
     is_needed(|rules| rules.floor = false, 0, "below its tombstone");
 }

@@ -2,12 +2,12 @@
 
 use super::World;
 use super::apply::{Arrival, Group, Snapshot};
-use super::node::{Change, Life, Local, Progress, UNIQUE, spots, table};
+use super::node::{Change, Life, Local, Progress, Row, SPOTS, UNIQUE, spots, table};
 use crate::resolve::{Verdict, Version, join};
 
 impl World {
     /// Puts transactions of a member's log together.
-    fn group(&self, s: usize, from: usize, to: usize) -> Group {
+    pub(super) fn group(&self, s: usize, from: usize, to: usize) -> Group {
         let mut group = Group::default();
         for change in self.nodes[s].log[from..to].iter().flatten() {
             let (spot, next) = match change {
@@ -85,6 +85,7 @@ impl World {
                 Some(Progress { at: to, heartbeat: heartbeat.max(group.heartbeat) });
             return;
         }
+        let beside = self.beside(t, s, to, &group);
         let snapshot = self.while_it_runs(t, s, &group);
         if self.nodes[t].state.progress[s].is_none_or(|progress| progress.at != at) {
             return;
@@ -93,9 +94,21 @@ impl World {
             let stale = if snapshot.is_some() { ", with an old snapshot" } else { "" };
             self.note(&format!("n{} applies of n{}{stale} {group:?}", t + 1, s + 1));
         }
+        let reached = Some(Progress { at: to, heartbeat: heartbeat.max(group.heartbeat) });
+        if let (Some(beside), false) = (&beside, self.rules.lanes_in_order)
+            && beside.is_of(s)
+        {
+            // The later lot is noted as done, and the first one not yet.
+            self.nodes[t].state.progress[s] = reached;
+            if self.crashes && self.lanes.as_mut().is_some_and(|rng| rng.bool()) {
+                return self.crash(t);
+            }
+        }
         self.apply(t, Some(s), &group, snapshot);
-        self.nodes[t].state.progress[s] =
-            Some(Progress { at: to, heartbeat: heartbeat.max(group.heartbeat) });
+        self.nodes[t].state.progress[s] = reached;
+        if let Some(beside) = beside {
+            self.apply_beside(t, beside);
+        }
     }
 
     /// Users go on while the transaction runs: what it then sees of tombstones and truncations is old. Had a row of its own
@@ -126,8 +139,20 @@ impl World {
             self.act(t);
         }
         self.wait_for(t, group);
+        let disturbed = self.is_disturbed(t, group, &snapshot, &rows);
+        (!disturbed).then_some(snapshot)
+    }
+
+    /// Whether users have changed what a lot writes since it began: then it is tried again.
+    pub(super) fn is_disturbed(
+        &self,
+        t: usize,
+        group: &Group,
+        snapshot: &Snapshot,
+        rows: &[Option<Row>; SPOTS],
+    ) -> bool {
         let state = &self.nodes[t].state;
-        let disturbed = group.versions.iter().any(|(spot, arrival)| {
+        group.versions.iter().any(|(spot, arrival)| {
             let row = state.rows[*spot];
             (row.is_some() && row != rows[*spot])
                 || (arrival.version.row.is_none() && state.gone[*spot] != snapshot.gone[*spot])
@@ -135,8 +160,7 @@ impl World {
             state.truncates[*of] != snapshot.truncates[*of]
                 || spots(*of)
                     .any(|spot| state.rows[spot].is_some() && state.rows[spot] != rows[spot])
-        });
-        (!disturbed).then_some(snapshot)
+        })
     }
 
     /// Rows that users' transactions have changed are waited for; or a deadlock ends those.

@@ -15,6 +15,12 @@ pub(super) struct Rules {
     pub(super) own_tombstones: bool,
     /// One session applies what comes from all.
     pub(super) one_session: bool,
+    /// What is applied at once in several lanes has no key in common,
+    pub(super) lanes_apart: bool,
+    /// and no truncation,
+    pub(super) truncates_alone: bool,
+    /// and is committed in its order.
+    pub(super) lanes_in_order: bool,
     /// Stamps are above everything the member has seen.
     pub(super) floor: bool,
     /// And every stamp above the one before, while the clock is behind.
@@ -49,6 +55,9 @@ impl Rules {
         self_stream: true,
         own_tombstones: true,
         one_session: true,
+        lanes_apart: true,
+        truncates_alone: true,
+        lanes_in_order: true,
         floor: true,
         moving_floor: true,
         truncate_above: true,

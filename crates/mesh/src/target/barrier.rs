@@ -258,9 +258,9 @@ impl Session<'_> {
             while let Ok(said) = self.from_links.try_recv() {
                 self.hear(said)?;
             }
-            if let Step::Apply { groups, .. } = self.schedule.next(self.begun.elapsed()) {
+            if let Step::Apply { lots, .. } = self.schedule.next(self.begun.elapsed()) {
                 self.applications += 1;
-                self.apply(groups, false).await?;
+                self.apply(lots, false).await?;
                 continue;
             }
             if Instant::now() >= until {

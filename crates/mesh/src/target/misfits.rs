@@ -4,6 +4,7 @@
 //! that could differ. Once both have the table alike again, they go on: what was written in the older form gets the default
 //! of columns it lacks, as the row has got it where it was written, and loses columns that are no more.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -27,6 +28,11 @@ const LIMIT: Duration = Duration::from_secs(5);
 impl Session<'_> {
     /// Takes in a group, or has it wait.
     pub(super) fn take_in(&mut self, source: NodeId, group: Box<Group>) -> Result<(), MeshError> {
+        // Behind what waits already.
+        if let Some(parked) = self.parked.get_mut(&source) {
+            parked.push_back(group);
+            return Ok(());
+        }
         let misfits = self.applier.misfits(&group);
         if misfits.is_empty() {
             self.schedule.arrived(source, *group);
@@ -36,7 +42,7 @@ impl Session<'_> {
             // The rest of that transaction would be waited for, and nothing else could be applied.
             return Err(MeshError::refused(self.told(source, &misfits), ADVICE));
         }
-        self.parked.insert(source, group);
+        self.parked.insert(source, VecDeque::from([group]));
         self.look_again = Some(Instant::now());
         Ok(())
     }
@@ -45,48 +51,55 @@ impl Session<'_> {
     pub(super) async fn look_at_parked(&mut self) -> Result<(), MeshError> {
         self.look_again = None;
         self.applier.refresh(&self.target.setup).await?;
-        for (source, mut group) in std::mem::take(&mut self.parked) {
-            let Some(link) = self.links.get(&source) else { continue };
-            let misfits = self.applier.misfits(&group);
-            let mut wait = false;
-            if misfits.iter().any(|misfit| !misfit.is_clear()) {
-                wait = true;
-            } else if !misfits.is_empty() {
-                let node = &link.member.name;
-                let looking = async {
-                    let client = roster::connect(&self.target.setup, node).await?;
-                    install::tables(&self.target.setup, node, &client).await
-                };
-                match tokio::time::timeout(LIMIT, looking).await {
-                    Ok(Ok(theirs)) => {
-                        wait = !misfits.iter().all(|misfit| self.are_alike(misfit, &theirs));
-                    }
-                    // It may not answer: then nothing comes from it either.
-                    _ => wait = true,
+        for (source, mut groups) in std::mem::take(&mut self.parked) {
+            while let Some(group) = groups.pop_front() {
+                if let Some(waits) = self.fit(source, group).await {
+                    groups.push_front(waits);
+                    self.parked.insert(source, groups);
+                    self.look_again = Some(Instant::now() + LOOK);
+                    break;
                 }
             }
-            if wait {
-                let problem = format!("{}; {ADVICE}", self.told(source, &misfits));
-                if let Some(link) = self.links.get(&source) {
-                    tracing::warn!(target = %self.target.member.name, problem, "changes wait");
-                    link.board.set(LinkState::Paused, Some(problem));
-                }
-                self.parked.insert(source, group);
-                self.look_again = Some(Instant::now() + LOOK);
-                continue;
-            }
-            for misfit in &misfits {
-                match self.applier.table(&misfit.gone) {
-                    Some(_) => self.applier.allow(&misfit.gone),
-                    None => group.leave_out(&misfit.gone),
-                }
-            }
-            if let Some(link) = self.links.get(&source) {
-                link.board.set(LinkState::Streaming, None);
-            }
-            self.schedule.arrived(source, *group);
         }
         Ok(())
+    }
+
+    /// Lets a group go on, or gives it back where it has to wait.
+    async fn fit(&mut self, source: NodeId, mut group: Box<Group>) -> Option<Box<Group>> {
+        let link = self.links.get(&source)?;
+        let misfits = self.applier.misfits(&group);
+        let mut wait = false;
+        if misfits.iter().any(|misfit| !misfit.is_clear()) {
+            wait = true;
+        } else if !misfits.is_empty() {
+            let node = &link.member.name;
+            let looking = async {
+                let client = roster::connect(&self.target.setup, node).await?;
+                install::tables(&self.target.setup, node, &client).await
+            };
+            match tokio::time::timeout(LIMIT, looking).await {
+                Ok(Ok(theirs)) => {
+                    wait = !misfits.iter().all(|misfit| self.are_alike(misfit, &theirs));
+                }
+                // It may not answer: then nothing comes from it either.
+                _ => wait = true,
+            }
+        }
+        if wait {
+            let problem = format!("{}; {ADVICE}", self.told(source, &misfits));
+            tracing::warn!(target = %self.target.member.name, problem, "changes wait");
+            link.board.set(LinkState::Paused, Some(problem));
+            return Some(group);
+        }
+        for misfit in &misfits {
+            match self.applier.table(&misfit.gone) {
+                Some(_) => self.applier.allow(&misfit.gone),
+                None => group.leave_out(&misfit.gone),
+            }
+        }
+        link.board.set(LinkState::Streaming, None);
+        self.schedule.arrived(source, *group);
+        None
     }
 
     fn are_alike(&self, misfit: &Misfit, theirs: &[Table]) -> bool {

@@ -2,7 +2,8 @@
 //!
 //! Groups of one source are applied in the order they came. Complete ones of all sources go into one local transaction
 //! together, the source that was served last comes last; a part of a transaction goes alone, and after it nothing but
-//! the rest of that transaction. Local transactions are not waited for until they are on disk; after a while one of them
+//! the rest of that transaction. Where that is more than one local transaction takes, there may be several of them at once,
+//! each in a lane of its own; they are committed in their order. Local transactions are not waited for until they are on disk; after a while one of them
 //! is, and with it all before it. Only then the sources hear of it.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -23,13 +24,16 @@ pub(super) trait Item {
     fn end(&self) -> Option<Lsn>;
 }
 
+/// Groups for one local transaction, with their sources.
+pub(super) type Lot<G> = Vec<(NodeId, G)>;
+
 /// What is to be done.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Step<G> {
-    /// Apply these in one local transaction, in this order.
+    /// Apply these, each lot in one local transaction, in this order.
     Apply {
-        groups: Vec<(NodeId, G)>,
-        /// Whether it has to be on disk.
+        lots: Vec<Lot<G>>,
+        /// Whether they have to be on disk.
         durable: bool,
     },
     /// See to it that what was applied is on disk.
@@ -42,6 +46,8 @@ pub(super) enum Step<G> {
 pub(super) struct Schedule<G> {
     /// Rows in one local transaction, if there is more than one group.
     most: u64,
+    /// The most local transactions at once.
+    lanes: usize,
     sources: BTreeMap<NodeId, Source<G>>,
     /// The source that begins the next round: the first behind the one that began the last.
     after: Option<NodeId>,
@@ -61,9 +67,10 @@ struct Source<G> {
 }
 
 impl<G: Item> Schedule<G> {
-    pub(super) fn new(most: usize) -> Self {
+    pub(super) fn new(most: usize, lanes: usize) -> Self {
         Self {
             most: u64::try_from(most).unwrap_or(u64::MAX),
+            lanes,
             sources: BTreeMap::new(),
             after: None,
             open: None,
@@ -86,14 +93,17 @@ impl<G: Item> Schedule<G> {
         self.open == Some(source)
     }
 
-    /// The stream of a source broke within a transaction of which parts came. Whether the session has to be given up,
-    /// because some of them are applied.
+    /// The stream of a source broke within a transaction of which parts came. How many of these wait no more, and whether
+    /// the session has to be given up, because some of them are applied.
     #[must_use]
-    pub(super) fn broken_within(&mut self, source: NodeId) -> bool {
+    pub(super) fn broken_within(&mut self, source: NodeId) -> (usize, bool) {
+        let mut dropped = 0;
         if let Some(state) = self.sources.get_mut(&source) {
-            while state.waiting.pop_back_if(|group| group.end().is_none()).is_some() {}
+            while state.waiting.pop_back_if(|group| group.end().is_none()).is_some() {
+                dropped += 1;
+            }
         }
-        self.open == Some(source)
+        (dropped, self.open == Some(source))
     }
 
     /// A group has come.
@@ -107,14 +117,15 @@ impl<G: Item> Schedule<G> {
     pub(super) fn next(&mut self, now: Duration) -> Step<G> {
         let due = self.since.map(|since| since + DURABLE_WITHIN);
         let is_due = due.is_some_and(|due| due <= now);
-        let groups = match self.open {
-            Some(source) => self.take_first(source).into_iter().collect(),
-            None => self.take(),
+        let lots = match self.open {
+            Some(source) => self.take_first(source).map(|group| vec![group]).into_iter().collect(),
+            None => self.take_lots(),
         };
-        if !groups.is_empty() {
-            self.under_way = groups.iter().map(|(source, group)| (*source, group.end())).collect();
+        if !lots.is_empty() {
+            let groups = lots.iter().flatten();
+            self.under_way = groups.map(|(source, group)| (*source, group.end())).collect();
             let commits = self.under_way.iter().all(|(_, end)| end.is_some());
-            return Step::Apply { groups, durable: is_due && commits };
+            return Step::Apply { lots, durable: is_due && commits };
         }
         match (self.open, is_due) {
             // It is not to be had before the transaction ends.
@@ -177,8 +188,24 @@ impl<G: Item> Schedule<G> {
         self.sources.get_mut(&source)?.waiting.pop_front().map(|group| (source, group))
     }
 
-    /// Groups for one local transaction.
-    fn take(&mut self) -> Vec<(NodeId, G)> {
+    /// As much as there are lanes for.
+    fn take_lots(&mut self) -> Vec<Lot<G>> {
+        let mut lots = Vec::new();
+        while lots.len() < self.lanes.max(1) {
+            // A part of a transaction is not applied beside anything else.
+            let lot = self.take(lots.is_empty());
+            let Some((_, last)) = lot.last() else { break };
+            let alone = last.end().is_none();
+            lots.push(lot);
+            if alone {
+                break;
+            }
+        }
+        lots
+    }
+
+    /// Groups for one local transaction; `parts`: or a part of one.
+    fn take(&mut self, parts: bool) -> Lot<G> {
         let order: Vec<NodeId> = {
             let behind = |source: &NodeId| self.after.is_none_or(|after| *source > after);
             let (mut first, second): (Vec<_>, Vec<_>) =
@@ -192,7 +219,7 @@ impl<G: Item> Schedule<G> {
             while let Some(group) = state.waiting.front() {
                 let alone = group.end().is_none();
                 let more = rows.saturating_add(group.rows());
-                if !taken.is_empty() && (alone || more > self.most) {
+                if (!taken.is_empty() && (alone || more > self.most)) || (alone && !parts) {
                     break;
                 }
                 let Some(group) = state.waiting.pop_front() else { break };

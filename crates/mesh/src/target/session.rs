@@ -1,8 +1,8 @@
 //! One apply session at work, with the links that feed it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use herdsman_node::{Lsn, NodeName};
@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Target;
 use super::blocked::watched;
-use super::schedule::{Item, Schedule, Step};
+use super::schedule::{Item, Lot, Schedule, Step};
 use crate::apply::Applier;
 use crate::ddl::watch::{self as ddl_watch, Seen};
 use crate::engine::roster::Roster;
@@ -58,7 +58,7 @@ pub(super) struct Session<'a> {
     /// Times that something was applied in a held transaction.
     pub(super) applications: u64,
     /// Groups that have not the form that the member's tables have, by source.
-    pub(super) parked: BTreeMap<NodeId, Box<Group>>,
+    pub(super) parked: BTreeMap<NodeId, VecDeque<Box<Group>>>,
     /// When it is looked again whether they can be applied.
     pub(super) look_again: Option<Instant>,
 }
@@ -68,9 +68,17 @@ pub(super) struct Running {
     pub(super) member: Member,
     number: u64,
     pub(super) board: Arc<LinkBoard>,
-    there: Arc<AtomicBool>,
+    /// Groups of this link that wait here.
+    there: Arc<AtomicUsize>,
     joining: Arc<AtomicBool>,
     stop: CancellationToken,
+}
+
+impl Running {
+    /// So many of its groups are taken.
+    fn waits_less(&self, groups: usize) {
+        self.there.fetch_sub(groups, Ordering::AcqRel);
+    }
 }
 
 impl Item for Group {
@@ -93,7 +101,10 @@ impl<'a> Session<'a> {
         Self {
             target,
             applier,
-            schedule: Schedule::new(target.setup.config.batch.rows),
+            schedule: Schedule::new(
+                target.setup.config.batch.rows,
+                target.setup.config.lanes_in_use(),
+            ),
             links: BTreeMap::new(),
             number: 0,
             tasks,
@@ -134,7 +145,7 @@ impl<'a> Session<'a> {
                 self.forms_and_jobs().await?;
             }
             match self.schedule.next(self.begun.elapsed()) {
-                Step::Apply { groups, durable } => self.apply(groups, durable).await?,
+                Step::Apply { lots, durable } => self.apply(lots, durable).await?,
                 Step::Flush => {
                     let outcome = self.applier.apply(&[], true).await?;
                     self.done(outcome.durable);
@@ -221,23 +232,24 @@ impl<'a> Session<'a> {
 
     pub(super) async fn apply(
         &mut self,
-        groups: Vec<(NodeId, Group)>,
+        lots: Vec<Lot<Group>>,
         durable: bool,
     ) -> Result<(), MeshError> {
-        self.hungry.send_if_modified(|hungry| std::mem::replace(hungry, false));
-        let mut counts = Vec::with_capacity(groups.len());
-        let groups: Vec<Group> = groups
-            .into_iter()
-            .map(|(source, group)| {
-                if let Some(link) = self.links.get(&source) {
-                    link.there.store(false, Ordering::Release);
-                }
-                counts.push((source, group.changes, group.transactions));
-                group
-            })
-            .collect();
+        let mut counts = Vec::with_capacity(lots.len());
+        let mut taken = |(source, group): (NodeId, Group)| {
+            if let Some(link) = self.links.get(&source) {
+                link.waits_less(1);
+            }
+            counts.push((source, group.changes, group.transactions));
+            group
+        };
+        let lots: Vec<Vec<Group>> =
+            lots.into_iter().map(|lot| lot.into_iter().map(&mut taken).collect()).collect();
+        // Where there are lanes, who has more may bring it while these are applied.
+        let more = self.target.setup.config.lanes_in_use() > 1;
+        self.hungry.send_if_modified(|hungry| std::mem::replace(hungry, false) || more);
         let waiting = self.applier.waiting();
-        let work = self.applier.apply(&groups, durable);
+        let work = self.applier.apply_lots(&lots, durable);
         let outcome = watched(self.target, &waiting, work).await?;
         self.target.board.applied(outcome.rows, outcome.conflicts);
         for (source, changes, transactions) in counts {
@@ -284,15 +296,21 @@ impl<'a> Session<'a> {
         };
         match what {
             Said::Group(group) => return self.take_in(source, group),
-            Said::BrokenWithin if self.schedule.broken_within(source) => {
-                return Err(self.broken(&link.member.name));
-            }
             Said::BrokenWithin => {
-                link.there.store(false, Ordering::Release);
-                // What waits and goes on comes again.
-                if self.parked.get(&source).is_some_and(|group| group.end.is_none()) {
-                    self.parked.remove(&source);
+                let (mut dropped, open) = self.schedule.broken_within(source);
+                if open {
+                    return Err(self.broken(&link.member.name));
                 }
+                // What waits and goes on comes again.
+                if let Some(parked) = self.parked.get_mut(&source) {
+                    while parked.pop_back_if(|group| group.end.is_none()).is_some() {
+                        dropped += 1;
+                    }
+                    if parked.is_empty() {
+                        self.parked.remove(&source);
+                    }
+                }
+                link.waits_less(dropped);
             }
         }
         Ok(())
@@ -357,7 +375,7 @@ impl<'a> Session<'a> {
         self.number += 1;
         self.schedule.add(member.id, applied, self.begun.elapsed());
         let board = self.target.board.link(&member.name);
-        let (there, stop) = (Arc::new(AtomicBool::new(false)), self.leave.child_token());
+        let (there, stop) = (Arc::new(AtomicUsize::new(0)), self.leave.child_token());
         let joining = Arc::new(AtomicBool::new(joining));
         let link = Link {
             setup: Arc::clone(&self.target.setup),
@@ -368,7 +386,11 @@ impl<'a> Session<'a> {
             number: self.number,
             handed: applied,
             board: Arc::clone(&board),
-            demand: Demand { hungry: self.hungry.subscribe(), there: Arc::clone(&there) },
+            demand: Demand {
+                hungry: self.hungry.subscribe(),
+                there: Arc::clone(&there),
+                most: self.target.setup.config.lanes_in_use(),
+            },
             pauses: self.target.pauses.clone(),
             out: self.to_us.clone(),
             stop: stop.clone(),

@@ -3,6 +3,7 @@
 mod conflicts;
 mod crash;
 mod differential;
+mod lanes;
 mod maker;
 mod pump;
 mod race;

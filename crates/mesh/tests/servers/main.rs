@@ -24,3 +24,4 @@ mod trouble;
 mod untouched;
 mod verify;
 mod world;
+mod wraparound;

@@ -29,12 +29,13 @@ fn refused(mesh: &str, expected: &[&str]) {
 fn a_section_with_everything_that_is_built_is_taken() {
     let config = read(
         "  name: shop_1\n  nodes: [a, b, c]\n  tables: [public.*, 'sales.*']\n  exclude: [public.log_*]\n  \
-         mode: columns\n  unique: log\n  sequences: {kind: interleaved}\n  batch: {rows: 500}\n  keep_conflicts: 7d\n  \
+         mode: columns\n  unique: log\n  sequences: {kind: interleaved}\n  batch: {rows: 500}\n  lanes: 4\n  keep_conflicts: 7d\n  \
          login: {user: mesh, password: pw, dbname: other}\n  control: {token: s3cret-token}\n  \
          policies: {public.orders: {conflict: last_update_wins}}\n",
     )
     .unwrap();
     assert_eq!((config.name.as_str(), config.nodes.len(), config.batch.rows), ("shop_1", 3, 500));
+    assert_eq!((config.lanes_in_use(), MeshConfig::default().lanes), (4, 1));
     assert_eq!(config.control.token.as_ref().map(Secret::expose), Some("s3cret-token"));
     assert!(!format!("{config:?}").contains("s3cret"), "{config:?}");
     let hosts = [(NodeName::new("a").unwrap(), "postgres://m@10.0.0.1/shop".parse().unwrap())];

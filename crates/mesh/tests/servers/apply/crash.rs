@@ -9,7 +9,7 @@ use super::pump::{Pump, applier, end_of_log};
 use super::{TABLES, assert_same};
 use crate::proof::Mesh;
 
-const END: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'herdsman mesh' AND pid IN (SELECT pid FROM pg_locks WHERE locktype = 'advisory')";
+pub(super) const END: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'herdsman mesh' AND pid IN (SELECT pid FROM pg_locks WHERE locktype = 'advisory')";
 
 on_each_version! {
     async fn a_session_that_is_ended_anywhere_loses_and_doubles_nothing(version: u32) {

@@ -145,8 +145,15 @@ impl Dialect for Postgres {
     fn text_of(&self, kind: Kind, column: &str) -> String {
         match kind {
             Kind::Bytes { .. } => format!("encode({column}, 'hex')"),
-            Kind::Timestamp => format!("to_char({column}, 'YYYY-MM-DD HH24:MI:SS.US')"),
-            Kind::Date => format!("to_char({column}, 'YYYY-MM-DD')"),
+            // Of infinity `to_char` makes nothing, and of a year before Christ one after; PostgreSQL's own text of them is
+            // refused when it is read.
+            Kind::Timestamp => format!(
+                "CASE WHEN {column} BETWEEN '0001-01-01' AND '9999-12-31 23:59:59.999999' \
+                 THEN to_char({column}, 'YYYY-MM-DD HH24:MI:SS.US') ELSE {column}::text END"
+            ),
+            Kind::Date => format!(
+                "CASE WHEN {column} BETWEEN '0001-01-01' AND '9999-12-31' THEN to_char({column}, 'YYYY-MM-DD') ELSE {column}::text END"
+            ),
             _ => format!("{column}::text"),
         }
     }

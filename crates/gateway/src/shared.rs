@@ -23,6 +23,8 @@ use crate::listen::Reception;
 use crate::pool::{Pools, Rules};
 use crate::wire::Problem;
 
+pub(crate) use rules::client_bounds;
+
 /// One gateway.
 #[derive(Debug)]
 pub(crate) struct Shared {

@@ -175,7 +175,7 @@ async fn something(
         6 => {
             client
                 .batch_execute(&format!("SET statement_timeout = {}", random.u32(30_000..30_020)))
-                .await?
+                .await?;
         }
         7 => {
             // One that fails.

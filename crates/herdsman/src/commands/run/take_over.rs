@@ -93,7 +93,7 @@ impl Before {
             }
             Ok(Ok(_) | Err(_)) => tracing::warn!("the run before has ended in the midst of it"),
             Err(_) => {
-                tracing::warn!("the run before is still busy after {END:?}; going on beside it")
+                tracing::warn!("the run before is still busy after {END:?}; going on beside it");
             }
         }
     }
@@ -129,7 +129,7 @@ impl Door {
                             return;
                         }
                         Err(error) => {
-                            tracing::warn!(%error, "a next run came and did not get to serve; going on")
+                            tracing::warn!(%error, "a next run came and did not get to serve; going on");
                         }
                     },
                     Err(error) => {

@@ -89,7 +89,7 @@ impl Before {
         };
         match timeout(END, ending).await {
             Ok(Ok(LEFT)) => {
-                tracing::info!("the run before accepts nobody any more; its clients stay there")
+                tracing::info!("the run before accepts nobody any more; its clients stay there");
             }
             Ok(Ok(_) | Err(_)) => tracing::warn!("the run before has ended in the midst of it"),
             Err(_) => {

@@ -1,6 +1,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -146,6 +147,15 @@ impl Server {
     #[must_use]
     pub fn local_addrs(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// The sockets that are listened on once more, to be handed to another process.
+    ///
+    /// # Errors
+    /// The system has no room for them.
+    pub fn sockets(&self) -> io::Result<Vec<OwnedFd>> {
+        let listeners = self.doors.iter().map(|door| &door.listener).chain(&self.agents);
+        listeners.map(|listener| listener.as_fd().try_clone_to_owned()).collect()
     }
 
     /// A handle to change the server with while it runs.

@@ -16,7 +16,7 @@ mod view;
 use std::sync::Arc;
 
 pub(crate) use desk::Desk;
-pub use desk::{ReloadWish, ReloadWishes};
+pub use desk::{EndWish, EndWishes, Ending, ReloadWish, ReloadWishes};
 pub(crate) use gather::statistics;
 
 use crate::listen::Client;

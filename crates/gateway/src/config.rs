@@ -77,12 +77,26 @@ pub struct GatewayConfig {
     /// Most clients at once: 1 to 1,000,000. Default 10,000.
     #[serde(deserialize_with = "read::clients")]
     pub max_clients: usize,
+    /// Most clients of one user, unless it says otherwise itself: 0 to 1,000,000. Default 0: no bound.
+    #[serde(deserialize_with = "read::queue")]
+    pub max_user_clients: usize,
+    /// Most clients of one database, unless it says otherwise itself: 0 to 1,000,000. Default 0: no bound.
+    #[serde(deserialize_with = "read::queue")]
+    pub max_database_clients: usize,
+    /// Most connections from one address, those that have not logged in included; of IPv6, from one network (/64): 0 to
+    /// 1,000,000. Default 0: no bound.
+    #[serde(deserialize_with = "read::queue")]
+    pub max_address_clients: usize,
     /// How long a client may take to log in. Default 15 s.
     #[serde(deserialize_with = "read::timeout")]
     pub login_timeout: Duration,
     /// How long running clients may take to finish at SIGTERM. Default 30 s.
     #[serde(deserialize_with = "read::wait")]
     pub drain_timeout: Duration,
+    /// How long clients may stay with a run that has handed its sockets to the next one (`herdsman run --take-over`); zero,
+    /// written `never`, lets them. Default `never`.
+    #[serde(deserialize_with = "read::or_never")]
+    pub linger: Duration,
     /// What becomes of temporary tables, LISTEN and other session state in transaction mode. Default `pin`.
     pub session_state: SessionState,
     /// A check that travels with each write. Default `off`.
@@ -182,8 +196,12 @@ impl Default for GatewayConfig {
             hold: HOLD,
             hold_queue: QUEUE,
             max_clients: CLIENTS,
+            max_user_clients: 0,
+            max_database_clients: 0,
+            max_address_clients: 0,
             login_timeout: LOGIN,
             drain_timeout: DRAIN,
+            linger: Duration::ZERO,
             session_state: SessionState::default(),
             write_guard: WriteGuard::default(),
             guard_lease: LEASE,

@@ -18,12 +18,12 @@ use herdsman_node::{Conninfo, NodeName};
 use herdsman_watch::Watch;
 use tokio::task::JoinSet;
 
-pub use bind::{Bound, Passed};
+pub use bind::{Bound, NonePassed, Passed};
 
 use self::accept::{Door, accept};
 use self::worker::Worker;
 use crate::GatewayConfig;
-use crate::admin::ReloadWishes;
+use crate::admin::{EndWishes, Ending, ReloadWishes};
 use crate::shared::Shared;
 use crate::stats::GatewayStatistics;
 
@@ -122,7 +122,7 @@ impl Gateway {
     /// # Errors
     /// [`StartError`] names the first address that cannot be had, and why.
     pub async fn bind(config: &GatewayConfig) -> Result<Bound, StartError> {
-        Self::bind_with(config, &mut |_| None).await
+        Self::bind_with(config, &mut NonePassed).await
     }
 
     /// As [`Gateway::bind`], on sockets that are listened on already, where `passed` has them.
@@ -131,7 +131,7 @@ impl Gateway {
     /// [`StartError`] names the first address that cannot be had, and why.
     pub async fn bind_with(
         config: &GatewayConfig,
-        passed: Passed<'_>,
+        passed: &mut dyn Passed,
     ) -> Result<Bound, StartError> {
         Bound::new(config, passed).await
     }
@@ -233,6 +233,27 @@ impl Gateway {
         self.shared.desk.wishes()
     }
 
+    /// Where administrators ask for the gateway to end (`SHUTDOWN` in the admin database). Whoever runs the gateway calls
+    /// [`Gateway::leave`] with what it is told there, and then [`Gateway::stop`].
+    #[must_use]
+    pub fn end_wishes(&self) -> EndWishes {
+        self.shared.desk.end_wishes()
+    }
+
+    /// Accepts nobody any more, and comes back when clients have left as `how` says, however long that takes. Dropped before
+    /// that, nobody is accepted all the same; [`Gateway::stop`] is what comes next either way.
+    pub async fn leave(&self, how: Ending) {
+        let served = || self.workers.iter().map(Worker::clients).sum();
+        drain::leave(&self.shared, how, served).await;
+    }
+
+    /// Leaves the unix socket's file behind when it ends: another process listens there on the same socket.
+    pub fn hand_over(&mut self) {
+        if let Some(socket) = &mut self.socket {
+            socket.leave_behind();
+        }
+    }
+
     /// Comes back when a part of the gateway has died, and says which: then it is not to be relied on any more.
     pub async fn failed(&mut self) -> String {
         let workers = Arc::clone(&self.workers);
@@ -262,6 +283,7 @@ impl Gateway {
 impl Drop for Gateway {
     fn drop(&mut self) {
         // The herd's tasks are nobody else's to end.
+        self.shared.closed.cancel();
         self.shared.draining.cancel();
         self.shared.ended.cancel();
     }

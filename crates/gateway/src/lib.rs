@@ -23,9 +23,9 @@ mod statements;
 mod stats;
 mod switchover;
 
-pub use admin::{ReloadWish, ReloadWishes};
+pub use admin::{EndWish, EndWishes, Ending, ReloadWish, ReloadWishes};
 pub use config::GatewayConfig;
-pub use gateway::{Bound, Gateway, Passed, Setup, StartError, Statistics};
+pub use gateway::{Bound, Gateway, NonePassed, Passed, Setup, StartError, Statistics};
 pub use stats::{
     Averages, ClientCounts, GatewayStatistics, PoolStatistics, Rates, ServerCounts, Times, Totals,
 };

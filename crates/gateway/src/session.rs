@@ -305,6 +305,11 @@ impl Session {
         self.retractable && !self.shown
     }
 
+    /// Length of `to_client` before the answer that is held back.
+    pub(crate) fn mark(&self) -> usize {
+        self.mark
+    }
+
     /// Whether what has been sent could be asked of another server without anybody noticing.
     pub(crate) fn may_go_elsewhere(&self) -> bool {
         self.retractable && !self.shown

@@ -23,6 +23,8 @@ use crate::listen::Reception;
 use crate::pool::{Pools, Rules};
 use crate::wire::Problem;
 
+pub(crate) use rules::client_bounds;
+
 /// One gateway.
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -41,6 +43,8 @@ pub(crate) struct Shared {
     /// What is known of each database's functions.
     pub(crate) classifiers: Classifiers,
     pub(crate) clock: Clock,
+    /// Cancelled when nobody new is accepted any more; who has been may log in yet.
+    pub(crate) closed: CancellationToken,
     /// Cancelled when nothing new is to begin.
     pub(crate) draining: CancellationToken,
     /// Cancelled when everybody has left.
@@ -66,6 +70,7 @@ impl Shared {
             desk: Desk::default(),
             classifiers: Classifiers::default(),
             clock: Clock::default(),
+            closed: CancellationToken::new(),
             draining: CancellationToken::new(),
             ended: CancellationToken::new(),
         })

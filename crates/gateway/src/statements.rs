@@ -47,10 +47,23 @@ const SHELVES: usize = 16;
 static TEXTS: LazyLock<[Mutex<Shelf>; SHELVES]> = LazyLock::new(Default::default);
 static NEXT: AtomicU64 = AtomicU64::new(1);
 
+fn shelf_of(query: &[u8]) -> Option<&'static Mutex<Shelf>> {
+    let place = query.len().wrapping_mul(31).wrapping_add(usize::from(*query.last().unwrap_or(&0)));
+    TEXTS.get(place % SHELVES)
+}
+
+/// A server has said that what it prepared of this text does not hold any more, as after a change of a table. Whoever
+/// prepares the text from now on gets another statement, which every server prepares anew.
+pub(crate) fn outdate(statement: &Statement) {
+    let Some(shelf) = shelf_of(&statement.query) else { return };
+    let mut shelf = shelf.lock().unwrap_or_else(PoisonError::into_inner);
+    // Also a newer one than this: it may be older than the change.
+    shelf.remove(&(statement.query.clone(), statement.types.clone()));
+}
+
 /// The statement of this text: the one there is, or a new one.
 pub(crate) fn intern(query: &[u8], types: &[u8]) -> Arc<Statement> {
-    let place = query.len().wrapping_mul(31).wrapping_add(usize::from(*query.last().unwrap_or(&0)));
-    let Some(shelf) = TEXTS.get(place % SHELVES) else { return make(query, types) };
+    let Some(shelf) = shelf_of(query) else { return make(query, types) };
     let mut shelf = shelf.lock().unwrap_or_else(PoisonError::into_inner);
     let key = (Box::from(query), Box::from(types));
     if let Some(statement) = shelf.get(&key).and_then(Weak::upgrade) {
@@ -152,6 +165,15 @@ mod tests {
         let id = one.id;
         drop(one);
         assert_ne!(intern(b"select $1 -- statements test", &[0, 0]).id, id, "nobody used it");
+    }
+
+    #[test]
+    fn an_outdated_statement_is_another_one_for_those_who_prepare_it_next() {
+        let old = intern(b"select * from changed -- statements test", &[0, 0]);
+        outdate(&old);
+        let new = intern(b"select * from changed -- statements test", &[0, 0]);
+        assert_ne!(new.id, old.id);
+        assert_eq!(intern(b"select * from changed -- statements test", &[0, 0]).id, new.id);
     }
 
     #[test]

@@ -93,7 +93,7 @@ pub(crate) enum LogFormat {
 pub(crate) enum Command {
     /// Watch the nodes; serve API, gateway, stream, mesh and ledger until told to stop
     #[command(after_help = RUN_EXAMPLES)]
-    Run(ConfigFile),
+    Run(RunArgs),
     /// Say what is wrong with the configuration, or what it means; also: import
     #[command(after_help = CHECK_EXAMPLES)]
     Check(CheckArgs),
@@ -156,6 +156,16 @@ pub(crate) struct ConfigFile {
     /// Configuration file; the same as `-c FILE`
     #[arg(value_name = "CONFIG", conflicts_with = "config")]
     pub(crate) file: Option<PathBuf>,
+}
+
+/// `herdsman run`.
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    #[command(flatten)]
+    pub(crate) file: ConfigFile,
+    /// Take the listening sockets of the run that is there, and give them to the next one
+    #[arg(long, value_name = "SOCKET")]
+    pub(crate) take_over: Option<PathBuf>,
 }
 
 /// `herdsman check`.
@@ -330,6 +340,7 @@ Examples:
   herdsman run /etc/herdsman/herdsman.yml
   herdsman -c pgroute66.yml -d                 pgroute66's own command line
   herdsman run --log-format json
+  herdsman run --take-over /run/herdsman/run.sock   the same again restarts it; no client is dropped
 
 Signals: TERM and INT finish the requests under way and end with 0; a second one ends at once.
 HUP reads the configuration and the certificate again and opens the log file again; a broken

@@ -48,10 +48,13 @@ pub(crate) async fn dispatch(cli: Cli) -> ExitCode {
     }
     let outcome = match cli.command {
         None => match fallback(cli.file.as_deref(), global.config.as_deref()) {
-            Ok(file) => Box::pin(run::run(file, global)).await,
+            Ok(file) => Box::pin(run::run(file, None, global)).await,
             Err(failed) => Err(failed),
         },
-        Some(Command::Run(args)) => Box::pin(run::run(named(&args).as_deref(), global)).await,
+        Some(Command::Run(args)) => {
+            let file = named(&args.file);
+            Box::pin(run::run(file.as_deref(), args.take_over.as_deref(), global)).await
+        }
         Some(Command::Check(args)) => check::run(&args, named(&args.file).as_deref()).await,
         Some(Command::Import(args)) => import::run(&args),
         Some(Command::Doctor(args)) => {

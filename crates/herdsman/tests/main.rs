@@ -35,6 +35,7 @@ mod restart;
 mod running;
 mod sandbox_cli;
 mod secrets;
+mod soak;
 mod stream;
 mod stream_chaos;
 mod top;

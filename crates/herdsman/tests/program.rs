@@ -130,6 +130,11 @@ impl Running {
         format!("{scheme}://{}", &url.get(..end).unwrap())
     }
 
+    /// The number of its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }

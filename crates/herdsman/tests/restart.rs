@@ -1,8 +1,9 @@
-//! A restart under clients: the sockets are another's, as systemd's `.socket` units have it, and outlive each run.
+//! A restart under clients: the sockets are another's, as systemd's `.socket` units have it, and outlive each run; or one run
+//! hands them to the next.
 
 use std::net::TcpListener;
 use std::os::fd::AsRawFd as _;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
@@ -10,7 +11,7 @@ use rustix::process::Signal;
 use tokio_postgres::NoTls;
 
 use crate::cluster::{Cluster, sql_within, until};
-use crate::program::{Folder, Running, get};
+use crate::program::{Folder, Running, closed_port, get};
 
 /// Generous: a machine may be busy with other tests.
 const LIMIT: std::time::Duration = std::time::Duration::from_secs(120);
@@ -122,6 +123,117 @@ fn a_restart_refuses_nobody_and_lets_running_transactions_end() {
         ask("SELECT count(*) FILTER (WHERE n = 1) >= 0, count(*) FILTER (WHERE n = 2) FROM t")
             .unwrap();
     assert_eq!(rows, "t|2");
+}
+
+/// pgbench under way; with `connects`, each transaction over a connection of its own.
+fn pgbench(
+    port: u16,
+    password: &str,
+    script: &str,
+    connects: bool,
+    seconds: u32,
+) -> std::process::Child {
+    let mut command = Command::new("pgbench");
+    command.args(["-n", "-f", script, "-c", "4", "-T", &seconds.to_string(), "-h", "127.0.0.1"]);
+    command.args(["-p", &port.to_string(), "-U", "app", "--max-tries", "1"]);
+    if connects {
+        command.arg("-C");
+    }
+    command.arg("postgres").env("PGPASSWORD", password).env("PGCONNECT_TIMEOUT", "60");
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+fn ends_without_an_error(pgbench: std::process::Child) {
+    let output = pgbench.wait_with_output().unwrap();
+    let [said, errors] =
+        [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+    assert!(output.status.success(), "{said}\n{errors}");
+    assert!(said.contains("number of failed transactions: 0 "), "{said}\n{errors}");
+    assert!(!errors.contains("error"), "{errors}");
+}
+
+#[test]
+fn a_run_that_is_taken_over_drops_no_client() {
+    let cluster = Cluster::start(0);
+    let folder = Folder::new();
+    let (port, api_port) = (closed_port(), closed_port());
+    let password = cluster.sandbox().credentials().password("app").unwrap().to_owned();
+    let file = folder.file(
+        "h.yml",
+        &format!(
+            "{}bind: 127.0.0.1\nport: {api_port}\nwatch:\n{}gateway:\n  listen: 127.0.0.1:{port}\n  \
+             unix_socket_dir: {}\n  hold: 60s\n  users:\n    app: {{ password: {password:?} }}\n",
+            cluster.hosts(ToOwned::to_owned),
+            cluster.replication_addresses(ToOwned::to_owned),
+            folder.path().display()
+        ),
+    );
+    let start = || folder.start(&["run", "--take-over", "line", &file]);
+    let mut first = start();
+    let ask = |question: &str| sql_within(LIMIT, port, "app", &password, question);
+    until(
+        "a write goes through",
+        || {
+            ask("CREATE TABLE IF NOT EXISTS t (n int)")
+                .map_or_else(|error| error, |_| "yes".to_owned())
+        },
+        |told| told == "yes",
+    );
+    // Those who stay, and those who come and go; and one that is idle.
+    let script = folder.file(
+        "script.sql",
+        "BEGIN;\nINSERT INTO t VALUES (1);\nSELECT count(*) FROM t WHERE n = 0;\nCOMMIT;\n",
+    );
+    let stays = pgbench(port, &password, &script, false, 20);
+    let comes = pgbench(port, &password, &script, true, 20);
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let connect = || {
+        let to = format!(
+            "host={} port={port} user=app password={password} dbname=postgres",
+            folder.path().display()
+        );
+        let (client, connection) = runtime.block_on(tokio_postgres::connect(&to, NoTls)).unwrap();
+        runtime.spawn(connection);
+        client
+    };
+    let idle = connect();
+    runtime.block_on(idle.batch_execute("BEGIN; SELECT 1")).unwrap();
+
+    let mut second = start();
+    assert!(
+        second.stderr().contains("listening on a socket of the run before"),
+        "{}",
+        second.stderr()
+    );
+    first.wait_for("the next run serves");
+    // Whoever comes now is the second one's, over TCP, over the unix socket, and at the API.
+    assert!(ask("SELECT 1").is_ok());
+    let late = connect();
+    runtime.block_on(late.batch_execute("SELECT 1")).unwrap();
+    assert!(get(&second.url(), "/v2/topology").contains("200"), "{}", second.stderr());
+    // One that cannot begin changes nothing.
+    let broken = folder.file("broken.yml", "hosts: {a: {host: a}}\nbind: 192.0.2.1\nport: 1\n");
+    let ended = folder.herdsman(&["run", "--take-over", "line", &broken]);
+    assert_eq!(ended.code, Some(69), "{}", ended.stderr);
+    let mut third = start();
+    second.wait_for("the next run serves");
+    assert!(ask("SELECT 1").is_ok());
+
+    ends_without_an_error(stays);
+    ends_without_an_error(comes);
+    // The first one is there for as long as its last client.
+    runtime.block_on(idle.batch_execute("SELECT 1; COMMIT")).unwrap();
+    drop(idle);
+    assert_eq!(first.code(), Some(0), "{}", first.stderr());
+    // The second one's is still here; a signal has it end as ever.
+    second.signal(Signal::TERM);
+    assert_eq!(second.code(), Some(0), "{}", second.stderr());
+    until("it is told", || late.is_closed(), |closed| *closed);
+    assert!(ask("SELECT 1").is_ok());
+    third.signal(Signal::TERM);
+    assert_eq!(third.code(), Some(0), "{}", third.stderr());
+    assert!(!folder.path().join(format!(".s.PGSQL.{port}")).exists());
 }
 
 #[test]

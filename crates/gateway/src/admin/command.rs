@@ -7,6 +7,7 @@ mod tests;
 
 use words::{Word, Words, statements};
 
+use super::Ending;
 use crate::wire::Problem;
 use crate::wire::error::code;
 
@@ -42,9 +43,9 @@ pub(super) enum Command {
     Reconnect(Option<String>),
     /// `WAIT_CLOSE [database]`.
     WaitClose(Option<String>),
-    /// Refused, with a hint.
-    Shutdown,
-    /// Refused, with a hint.
+    /// `SHUTDOWN [WAIT_FOR_SERVERS | WAIT_FOR_CLIENTS]`.
+    Shutdown(Ending),
+    /// `SUSPEND`: as `PAUSE`, and nobody new is accepted.
     Suspend,
     /// What drivers say of themselves (`SET`, `BEGIN`, `DISCARD ALL` …): answered with this tag, without effect.
     Ignored(&'static str),
@@ -145,7 +146,7 @@ const PARAMETERS: [(&str, &str); 8] = [
 ];
 
 /// Everything that can be said, for `SHOW HELP` and for whoever says something else.
-pub(super) const HELP: [&str; 17] = [
+pub(super) const HELP: [&str; 19] = [
     "SHOW HELP|CONFIG|DATABASES|POOLS|CLIENTS|SERVERS|SOCKETS|USERS|LISTS|MEM|STATE|VERSION",
     "SHOW TOPOLOGY|NODE_POOLS",
     "SHOW FDS|PEERS|PEER_POOLS|DNS_HOSTS|DNS_ZONES (empty)",
@@ -161,6 +162,8 @@ pub(super) const HELP: [&str; 17] = [
     "KILL [database]",
     "KILL_CLIENT id",
     "WAIT_CLOSE [database]",
+    "SUSPEND",
+    "SHUTDOWN [WAIT_FOR_SERVERS | WAIT_FOR_CLIENTS]",
     "SET key = value (ignored)",
     "BEGIN|COMMIT|ROLLBACK (ignored)",
 ];
@@ -192,7 +195,13 @@ fn one(words: &mut Words) -> Result<Command, Problem> {
         "enable" => Command::Enable(needed(words, "ENABLE database")?),
         "reconnect" => Command::Reconnect(words.name()),
         "wait_close" => Command::WaitClose(words.name()),
-        "shutdown" => return Ok(Command::Shutdown),
+        "shutdown" => Command::Shutdown(if words.skip("wait_for_servers") {
+            Ending::Transactions
+        } else if words.skip("wait_for_clients") {
+            Ending::Clients
+        } else {
+            Ending::AtOnce
+        }),
         "suspend" => Command::Suspend,
         "set" => return Ok(Command::Ignored("SET")),
         "reset" => return Ok(Command::Ignored("RESET")),

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Mutex as AsyncMutex, mpsc, oneshot};
+use tokio::sync::{Mutex as AsyncMutex, mpsc, oneshot, watch};
 
 use crate::wire::Problem;
 use crate::wire::error::code;
@@ -18,10 +18,57 @@ const RELOAD: Duration = Duration::from_secs(30);
 pub(crate) struct Desk {
     /// `HOLD` is in force. A switchover has a hold of its own.
     held: AtomicBool,
+    /// `SUSPEND` is in force: nobody new is accepted.
+    suspended: watch::Sender<bool>,
     /// Server connections that `RECONNECT` found open.
     closing: Mutex<HashSet<u64>>,
     reloads: mpsc::Sender<ReloadWish>,
     wishes: ReloadWishes,
+    ends: mpsc::Sender<EndWish>,
+    end_wishes: EndWishes,
+}
+
+/// How a gateway is asked to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// At once (`SHUTDOWN`).
+    AtOnce,
+    /// When the transactions that run are over; who is idle is sent away (`SHUTDOWN WAIT_FOR_SERVERS`).
+    Transactions,
+    /// When every client has left by itself (`SHUTDOWN WAIT_FOR_CLIENTS`).
+    Clients,
+}
+
+/// What administrators ask of the program around the gateway: to end. Every copy is the same queue.
+#[derive(Clone, Debug)]
+pub struct EndWishes(Arc<AsyncMutex<mpsc::Receiver<EndWish>>>);
+
+/// An administrator has asked for the gateway to end. Dropped without [`EndWish::heard`], the administrator is told that
+/// nothing came of it.
+#[derive(Debug)]
+pub struct EndWish {
+    how: Ending,
+    answer: oneshot::Sender<()>,
+}
+
+impl EndWishes {
+    /// The next one. Comes back with nothing else: never, once the gateway has ended.
+    pub async fn next(&self) -> EndWish {
+        match self.0.lock().await.recv().await {
+            Some(wish) => wish,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+impl EndWish {
+    /// Tells the administrator that it is being done, and says how it is to be: for [`crate::Gateway::leave`].
+    #[must_use]
+    pub fn heard(self) -> Ending {
+        // One that has left is not told.
+        let _left = self.answer.send(()).is_err();
+        self.how
+    }
 }
 
 /// What administrators ask of the program around the gateway. Every copy is the same queue.
@@ -54,11 +101,15 @@ impl ReloadWish {
 impl Default for Desk {
     fn default() -> Self {
         let (reloads, wishes) = mpsc::channel(1);
+        let (ends, end_wishes) = mpsc::channel(1);
         Self {
             held: AtomicBool::new(false),
+            suspended: watch::Sender::new(false),
             closing: Mutex::default(),
             reloads,
             wishes: ReloadWishes(Arc::new(AsyncMutex::new(wishes))),
+            ends,
+            end_wishes: EndWishes(Arc::new(AsyncMutex::new(end_wishes))),
         }
     }
 }
@@ -72,6 +123,21 @@ impl Desk {
     /// Notes that `HOLD` is in force, or no longer. Whether that is news.
     pub(super) fn set_held(&self, held: bool) -> bool {
         self.held.swap(held, Ordering::AcqRel) != held
+    }
+
+    /// Notes that nobody new is accepted, or that they are again. Whether that is news.
+    pub(super) fn set_suspended(&self, suspended: bool) -> bool {
+        self.suspended.send_replace(suspended) != suspended
+    }
+
+    /// Whether nobody new is accepted.
+    pub(super) fn is_suspended(&self) -> bool {
+        *self.suspended.borrow()
+    }
+
+    /// Whether nobody new is accepted, for whoever accepts.
+    pub(crate) fn suspensions(&self) -> watch::Receiver<bool> {
+        self.suspended.subscribe()
     }
 
     /// Notes connections that are to be replaced.
@@ -117,6 +183,31 @@ impl Desk {
         }
     }
 
+    /// Has the program end.
+    ///
+    /// # Errors
+    /// Nobody hears it.
+    pub(super) async fn end(&self, how: Ending) -> Result<(), Problem> {
+        let asking = async {
+            let (answer, heard) = oneshot::channel();
+            // The receiver lives as long as the sender: in here.
+            let _sent = self.ends.send(EndWish { how, answer }).await.is_ok();
+            heard.await
+        };
+        match tokio::time::timeout(RELOAD, asking).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) | Err(_) => {
+                Err(Problem::new(code::SYSTEM, "the program did not hear that it is to end")
+                    .hint("send SIGTERM to it, and look at its log"))
+            }
+        }
+    }
+
+    /// Where wishes to end arrive.
+    pub(crate) fn end_wishes(&self) -> EndWishes {
+        self.end_wishes.clone()
+    }
+
     /// Where wishes to reload arrive.
     pub(crate) fn wishes(&self) -> ReloadWishes {
         self.wishes.clone()
@@ -148,6 +239,17 @@ mod tests {
     async fn a_reload_that_nobody_hears_ends_all_the_same() {
         let problem = Desk::default().reload().await.unwrap_err();
         assert_eq!(problem.code, "58000");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_end_is_heard_or_said_not_to_be() {
+        let desk = Desk::default();
+        let heard = async { desk.end_wishes().next().await.heard() };
+        let (asked, how) = tokio::join!(desk.end(Ending::Clients), heard);
+        assert_eq!((asked, how), (Ok(()), Ending::Clients));
+        let deaf = async { drop(desk.end_wishes().next().await) };
+        assert!(tokio::join!(desk.end(Ending::AtOnce), deaf).0.unwrap_err().hint.is_some());
+        assert_eq!(desk.end(Ending::AtOnce).await.unwrap_err().code, "58000");
     }
 
     #[test]

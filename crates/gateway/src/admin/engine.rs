@@ -137,13 +137,8 @@ impl Engine {
             }
             Command::Reconnect(database) => self.reconnect(database.as_deref()),
             Command::WaitClose(database) => self.wait_close(database.as_deref(), notices).await,
-            Command::Shutdown => Err(Problem::new(
-                code::NOT_SUPPORTED,
-                "the gateway is not shut down from here",
-            )
-            .hint("stop its service, or send SIGTERM: clients may finish within `drain_timeout`")),
-            Command::Suspend => Err(Problem::new(code::NOT_SUPPORTED, "there is no SUSPEND here")
-                .hint("PAUSE lets transactions end and holds new ones back")),
+            Command::Shutdown(how) => self.shared.desk.end(how).await.map(|()| "SHUTDOWN"),
+            Command::Suspend => self.suspend(notices).await,
             // The console answers these itself.
             Command::Show(_) | Command::Ignored(_) => Ok("SHOW"),
         }
@@ -187,6 +182,16 @@ impl Engine {
         }
         undo.armed = false;
         Ok("PAUSE")
+    }
+
+    /// Accepts nobody new, and lets transactions end and no new one begin.
+    async fn suspend(&self, notices: &Notices) -> Result<&'static str, Problem> {
+        let desk = &self.shared.desk;
+        let mut undo = Accept { shared: &self.shared, armed: desk.set_suspended(true) };
+        self.pause(None, notices).await?;
+        undo.armed = false;
+        notices.say("who connects now waits: end it with RESUME in this session, or by SIGUSR2");
+        Ok("SUSPEND")
     }
 
     fn resume(&self, database: Option<&str>, notices: &Notices) -> Result<&'static str, Problem> {
@@ -336,13 +341,28 @@ impl Engine {
     }
 }
 
-/// Ends a pause, and a hold where it is about all databases. Whether there was one.
+/// Ends a pause, and a hold or a suspension where it is about all databases. Whether there was one.
 pub(super) fn resume(shared: &Shared, database: Option<&str>) -> bool {
     let held = database.is_none() && shared.desk.set_held(false);
     if held {
         shared.herd.resume();
     }
-    shared.pools.resume(database) || held
+    let suspended = database.is_none() && shared.desk.set_suspended(false);
+    shared.pools.resume(database) || held || suspended
+}
+
+/// Takes a suspension back unless it came about.
+struct Accept<'a> {
+    shared: &'a Shared,
+    armed: bool,
+}
+
+impl Drop for Accept<'_> {
+    fn drop(&mut self) {
+        if self.armed {
+            self.shared.desk.set_suspended(false);
+        }
+    }
 }
 
 /// Takes a pause back unless it came about.

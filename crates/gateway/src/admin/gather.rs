@@ -39,6 +39,7 @@ pub(super) fn view(shared: &Shared, show: Show) -> View {
             .is_held()
             .then(|| "HOLD; RESUME ends it".to_owned())
             .or_else(|| shared.herd.is_held().then(|| "a switchover is under way".to_owned())),
+        suspended: shared.desk.is_suspended(),
         now,
     }
 }

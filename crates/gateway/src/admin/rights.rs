@@ -47,7 +47,7 @@ impl Rights {
             | Command::Enable(_)
             | Command::Reconnect(_)
             | Command::WaitClose(_)
-            | Command::Shutdown
+            | Command::Shutdown(_)
             | Command::Suspend => Self::Everything,
         };
         match (self, needed) {
@@ -64,6 +64,7 @@ impl Rights {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Ending;
     use super::super::command::Show;
     use super::*;
 
@@ -82,7 +83,7 @@ mod tests {
             Command::Enable("app".into()),
             Command::Reconnect(None),
             Command::WaitClose(None),
-            Command::Shutdown,
+            Command::Shutdown(Ending::AtOnce),
             Command::Suspend,
         ];
         for command in commands {

@@ -25,6 +25,8 @@ pub(super) struct View {
     pub(super) disabled: Vec<Arc<str>>,
     /// Why no transaction that writes begins, where that is by order.
     pub(super) held: Option<String>,
+    /// Nobody new is accepted.
+    pub(super) suspended: bool,
     /// The coarse clock.
     pub(super) now: u64,
 }

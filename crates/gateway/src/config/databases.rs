@@ -6,7 +6,7 @@ use std::str::FromStr;
 use herdsman_node::{InvalidName, NodeName};
 use serde::{Deserialize, Deserializer, de::Error};
 
-use super::PoolOverrides;
+use super::{PoolOverrides, read};
 
 /// A database as clients see it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -18,6 +18,9 @@ pub struct DatabaseConfig {
     pub group: Option<String>,
     /// Which of them: `split`, `writer`, `reader`, `writers` or the name of a node. Default `split`.
     pub target: Target,
+    /// Most clients of this database, whatever the user: 0 to 1,000,000, where 0 is no bound. Default: `max_database_clients`.
+    #[serde(deserialize_with = "read::some_queue")]
+    pub max_clients: Option<usize>,
     /// What holds for its pools.
     pub pool: PoolOverrides,
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use herdsman::Secret;
 use serde::Deserialize;
 
-use super::PoolOverrides;
+use super::{PoolOverrides, read};
 
 /// How a client proves who it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -50,6 +50,9 @@ pub struct UserConfig {
     pub server_password_env: Option<String>,
     /// Program and arguments that print that password, instead of `server_password`.
     pub server_password_command: Option<String>,
+    /// Most clients of this user, whatever the database: 0 to 1,000,000, where 0 is no bound. Default: `max_user_clients`.
+    #[serde(deserialize_with = "read::some_queue")]
+    pub max_clients: Option<usize>,
     /// What holds for this user's pools.
     pub pool: PoolOverrides,
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::watch;
 
 use super::worker::Worker;
 use crate::listen::{self, Socket};
@@ -29,10 +30,18 @@ pub(super) async fn accept(
     shared: Arc<Shared>,
 ) -> &'static str {
     let mut failures = 0_u32;
+    let mut suspensions = shared.desk.suspensions();
     loop {
         let accepted = tokio::select! {
             biased;
-            () = shared.draining.cancelled() => return "an acceptor",
+            () = no_more(&shared) => return "an acceptor",
+            () = until(&mut suspensions, true) => {
+                // Who comes meanwhile waits with the system.
+                tokio::select! {
+                    () = no_more(&shared) => return "an acceptor",
+                    () = until(&mut suspensions, false) => continue,
+                }
+            }
             accepted = door.accept() => accepted,
         };
         match accepted {
@@ -50,6 +59,22 @@ pub(super) async fn accept(
                 tokio::time::sleep(BACK_OFF).await;
             }
         }
+    }
+}
+
+/// Comes back when nobody new is accepted any more.
+async fn no_more(shared: &Shared) {
+    tokio::select! {
+        () = shared.closed.cancelled() => (),
+        () = shared.draining.cancelled() => (),
+    }
+}
+
+/// Comes back when accepting is suspended, or no longer.
+async fn until(suspensions: &mut watch::Receiver<bool>, suspended: bool) {
+    if suspensions.wait_for(|now| *now == suspended).await.is_err() {
+        // Nobody is left to say so.
+        std::future::pending::<()>().await;
     }
 }
 

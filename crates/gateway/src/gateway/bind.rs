@@ -2,6 +2,9 @@
 
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener as StdTcpListener};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixListener as StdUnixListener;
+use std::path::Path;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpSocket, lookup_host};
@@ -18,9 +21,29 @@ pub struct Bound {
     pub(super) addresses: Vec<SocketAddr>,
 }
 
-/// Gives a socket that somebody listens on already at this address, where there is one: each once. A socket of one run of
-/// the program after the other loses no client that comes between them.
-pub type Passed<'p> = &'p mut (dyn FnMut(SocketAddr) -> Option<StdTcpListener> + Send);
+/// Sockets that somebody listens on already: each is given once. A socket of one run of the program after the other loses no
+/// client that comes between them.
+pub trait Passed: Send {
+    /// The one at this address, where there is one.
+    fn tcp(&mut self, address: SocketAddr) -> Option<StdTcpListener>;
+
+    /// The one at this path, where there is one.
+    fn unix(&mut self, path: &Path) -> Option<StdUnixListener>;
+}
+
+/// There are none.
+#[derive(Clone, Copy, Debug)]
+pub struct NonePassed;
+
+impl Passed for NonePassed {
+    fn tcp(&mut self, _: SocketAddr) -> Option<StdTcpListener> {
+        None
+    }
+
+    fn unix(&mut self, _: &Path) -> Option<StdUnixListener> {
+        None
+    }
+}
 
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Clients that come at once, as after a restart, wait here instead of being refused.
@@ -33,9 +56,20 @@ impl Bound {
         &self.addresses
     }
 
+    /// The sockets themselves once more, to be handed to another process.
+    ///
+    /// # Errors
+    /// The system has no room for them.
+    pub fn sockets(&self) -> io::Result<Vec<OwnedFd>> {
+        let unix = self.unix.as_ref().and_then(|socket| socket.listener.as_ref());
+        let unix = unix.map(AsFd::as_fd);
+        let tcp = self.tcp.iter().map(AsFd::as_fd);
+        tcp.chain(unix).map(|socket| socket.try_clone_to_owned()).collect()
+    }
+
     pub(super) async fn new(
         config: &GatewayConfig,
-        passed: Passed<'_>,
+        passed: &mut dyn Passed,
     ) -> Result<Self, StartError> {
         let mut bound = Self { tcp: Vec::new(), unix: None, addresses: Vec::new() };
         for text in &config.listen {
@@ -50,21 +84,24 @@ impl Bound {
         }
         let first = bound.addresses.first().map(SocketAddr::port);
         if let (Some(folder), Some(port)) = (&config.unix_socket_dir, first) {
-            bound.unix = Some(UnixSocket::bind(folder, port)?);
+            bound.unix = Some(UnixSocket::bind_with(folder, port, passed)?);
         }
         Ok(bound)
     }
 }
 
 /// Listens on every address that the host has, all on the same port.
-async fn listeners(wanted: &Address, passed: Passed<'_>) -> Result<Vec<TcpListener>, StartError> {
+async fn listeners(
+    wanted: &Address,
+    passed: &mut dyn Passed,
+) -> Result<Vec<TcpListener>, StartError> {
     let mut port = wanted.port;
     let mut listeners = Vec::new();
     let mut absent = None;
     for ip in resolve(wanted).await? {
         let address = SocketAddr::new(ip, port);
         let failed = |source| StartError::Listen { address: address.to_string(), source };
-        let opened = passed(address).map_or_else(|| open(address), adopt);
+        let opened = passed.tcp(address).map_or_else(|| open(address), adopt);
         match opened {
             Ok(listener) => {
                 port = listener.local_addr().map_err(failed)?.port();

@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::ask::Ask;
 use super::prove::{Refusal, Talk};
-use super::reception::{Place, PoolPlace};
+use super::reception::{AddressPlace, Claim, Full, Place, Seat};
 use super::{Client, ClientStream, Peer};
 use crate::auth::{self, Conversation, Step, User};
 use crate::cancel::{CancelKey, CancelSlot};
@@ -49,7 +49,7 @@ pub(super) struct Stay {
     shared: Arc<Shared>,
     id: u64,
     _key: CancelKey,
-    _places: (Place, Option<Place>, Option<PoolPlace>),
+    _places: (Place, Option<AddressPlace>, Option<Place>, Option<Seat>),
 }
 
 impl Drop for Stay {
@@ -68,6 +68,8 @@ pub(super) struct Arrival<'a> {
     pub(super) deadline: Instant,
     pub(super) worker: usize,
     pub(super) place: Place,
+    /// Where its address is counted.
+    pub(super) address: Option<AddressPlace>,
 }
 
 impl Arrival<'_> {
@@ -95,7 +97,7 @@ impl Arrival<'_> {
     }
 
     async fn run(self, talk: &mut Talk, startup: &Startup) -> Result<(Stay, Half), Refusal> {
-        let Self { shared, config, peer, facts, deadline, worker, place } = self;
+        let Self { shared, config, peer, facts, deadline, worker, place, address } = self;
         going_on(shared)?;
         let ask = Ask::read(startup)?;
         // Whoever looks after the gateway gets in however full it is. The others are told early when there is no room, but
@@ -116,7 +118,7 @@ impl Arrival<'_> {
         } else {
             pools(shared, &ask, &user)?
         };
-        let room_there = if ask.console() { None } else { Some(room_there(shared, &pools)?) };
+        let seat = if ask.console() { None } else { Some(seat(shared, config, &pools)?) };
         let tls = matches!(talk.stream, ClientStream::Tls(_));
         let slot = CancelSlot::default();
         let id = shared.clients.next_id();
@@ -130,7 +132,7 @@ impl Arrival<'_> {
             })?;
         let (process, secret) = (key.process, key.secret.clone());
         shared.clients.add(&card);
-        let places = (place, room, room_there);
+        let places = (place, address, room, seat);
         let stay = Stay { shared: Arc::clone(shared), id, _key: key, _places: places };
         // Once more: who was added after the others were told to leave is not told.
         going_on(shared)?;
@@ -229,13 +231,35 @@ fn room(shared: &Shared, config: &GatewayConfig) -> Result<Place, Problem> {
     })
 }
 
-fn room_there(shared: &Shared, pools: &PoolSet) -> Result<PoolPlace, Problem> {
-    let most = pools.rules.load().pool.max_clients;
+/// A place where a client is counted, if there is one for its database, its user, and both together.
+fn seat(shared: &Shared, config: &GatewayConfig, pools: &PoolSet) -> Result<Seat, Problem> {
+    let rules = pools.rules.load();
     let (database, user) = (&pools.database, &pools.user);
-    shared.reception.client_of(database, user, most).ok_or_else(|| {
-        let problem = format!("too many clients of database \"{database}\" as user \"{user}\"");
-        let detail = format!("`max_clients` of their pool is {most}, and so many are here.");
-        Problem::new(code::TOO_MANY, problem).detail(detail)
+    let bounds = crate::shared::client_bounds(config, database, user);
+    let claim = Claim {
+        database: Arc::clone(database),
+        dbname: Arc::from(&*rules.dbname),
+        user: Arc::clone(user),
+        of_pool: rules.pool.max_clients,
+        of_database: bounds.database,
+        of_user: bounds.user,
+    };
+    shared.reception.seat(&claim).map_err(|full| {
+        let (what, bound, most) = match full {
+            Full::Pool => (
+                format!("of database \"{database}\" as user \"{user}\""),
+                "`max_clients` of their pool",
+                claim.of_pool,
+            ),
+            Full::Database => (
+                format!("of database \"{}\"", claim.dbname),
+                "`max_clients` of it",
+                claim.of_database,
+            ),
+            Full::User => (format!("of user \"{user}\""), "`max_clients` of it", claim.of_user),
+        };
+        let detail = format!("{bound} is {most}, and so many are here.");
+        Problem::new(code::TOO_MANY, format!("too many clients {what}")).detail(detail)
     })
 }
 

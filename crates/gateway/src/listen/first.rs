@@ -1,7 +1,7 @@
 //! From an accepted socket to the start-up packet: PROXY header, TLS, requests for encryption.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use rustix::net::sockopt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 
+use super::reception::AddressPlace;
 use super::tls::{ALPN, Identity};
 use super::{ClientStream, Peer, Socket};
 use crate::wire::error::code;
@@ -39,6 +40,8 @@ pub(super) struct Opened {
     pub(super) wish: Wish,
     /// Where there is TLS: what a login over it is bound to.
     pub(super) end_point: Option<Arc<[u8]>>,
+    /// Where its address is counted.
+    pub(super) address: Option<AddressPlace>,
     /// The client's own certificate in DER, which has been checked against the authority.
     pub(super) certificate: Option<Vec<u8>>,
 }
@@ -54,6 +57,8 @@ pub(super) enum Wish {
 pub(super) enum Failed {
     /// It left, or it cannot be talked to.
     Gone(io::Error),
+    /// It says something that is no first packet, and is told nothing.
+    Stranger(Box<ClientStream>, Malformed),
     /// It is told why.
     Refused(Box<ClientStream>, Problem),
     /// It speaks protocol 2, in which errors look otherwise.
@@ -66,8 +71,13 @@ impl From<io::Error> for Failed {
     }
 }
 
-/// Reads on until the client says what it wants.
-pub(super) async fn open(socket: Socket, rules: &Rules) -> Result<Opened, Failed> {
+/// Reads on until the client says what it wants. `count` has its address counted, or says why there is no place for it.
+pub(super) async fn open(
+    socket: Socket,
+    rules: &Rules,
+    count: impl FnOnce(IpAddr) -> Result<AddressPlace, Problem>,
+) -> Result<Opened, Failed> {
+    let mut place = None;
     let (mut stream, peer) = match socket {
         Socket::Unix(stream) => (ClientStream::Unix(UnixStream::from_std(stream)?), Peer::unix()),
         Socket::Tcp(stream, address) => {
@@ -79,6 +89,13 @@ pub(super) async fn open(socket: Socket, rules: &Rules) -> Result<Opened, Failed
             } else {
                 Peer::direct(address)
             };
+            // Before anything else is read: who may not stay costs nothing more.
+            if let Some(address) = peer.address {
+                match count(address.ip()) {
+                    Ok(counted) => place = Some(counted),
+                    Err(problem) => return Err(refused(ClientStream::Tcp(stream), problem)),
+                }
+            }
             (direct_tls(stream, rules).await?, peer)
         }
     };
@@ -86,7 +103,12 @@ pub(super) async fn open(socket: Socket, rules: &Rules) -> Result<Opened, Failed
     let encrypted = matches!(stream, ClientStream::Tls(_));
     let (mut ssl, mut gss) = (encrypted, encrypted);
     loop {
-        let first = match packet(&mut stream).await? {
+        let following = match length(&mut stream).await? {
+            Ok(following) => following,
+            // As by PostgreSQL: it may be no client of ours, or one that says goodbye before it has said anything.
+            Err(malformed) => return Err(Failed::Stranger(Box::new(stream), malformed)),
+        };
+        let first = match packet(&mut stream, following).await? {
             Ok(first) => first,
             Err(malformed) => {
                 let problem = format!("invalid start-up packet: {}", malformed.0);
@@ -108,7 +130,8 @@ pub(super) async fn open(socket: Socket, rules: &Rules) -> Result<Opened, Failed
             }
             First::Version { major, minor } => return Err(version(stream, major, minor)),
             First::Cancel { process, secret } => {
-                return Ok(opened(stream, peer, Wish::Cancel { process, secret }, rules));
+                let wish = Wish::Cancel { process, secret };
+                return Ok(opened(stream, peer, place, wish, rules));
             }
             First::Startup(_) if rules.tls_required && matches!(stream, ClientStream::Tcp(_)) => {
                 let problem =
@@ -117,20 +140,26 @@ pub(super) async fn open(socket: Socket, rules: &Rules) -> Result<Opened, Failed
                 return Err(refused(stream, problem));
             }
             First::Startup(startup) => {
-                return Ok(opened(stream, peer, Wish::Login(startup), rules));
+                return Ok(opened(stream, peer, place, Wish::Login(startup), rules));
             }
         }
     }
 }
 
-fn opened(stream: ClientStream, peer: Peer, wish: Wish, rules: &Rules) -> Opened {
+fn opened(
+    stream: ClientStream,
+    peer: Peer,
+    address: Option<AddressPlace>,
+    wish: Wish,
+    rules: &Rules,
+) -> Opened {
     let (mut end_point, mut certificate) = (None, None);
     if let ClientStream::Tls(stream) = &stream {
         let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
         certificate = shown.map(|certificate| certificate.to_vec());
         end_point = rules.identity.as_ref().and_then(|identity| identity.end_point.clone());
     }
-    Opened { stream, peer, wish, end_point, certificate }
+    Opened { stream, peer, wish, end_point, address, certificate }
 }
 
 /// A client that is gone without a word is noticed within minutes.
@@ -205,14 +234,18 @@ async fn answer_ssl(stream: ClientStream, rules: &Rules) -> Result<ClientStream,
     Ok(ClientStream::Tls(Box::new(stream)))
 }
 
-/// Reads a first packet, to its last byte and no further.
-async fn packet(stream: &mut ClientStream) -> io::Result<Result<First, Malformed>> {
+/// Reads how much follows of a first packet.
+async fn length(stream: &mut ClientStream) -> io::Result<Result<usize, Malformed>> {
     let mut length = [0; 4];
     stream.read_exact(&mut length).await?;
-    let following = match startup::following(length) {
-        Ok(following) => following,
-        Err(malformed) => return Ok(Err(malformed)),
-    };
+    Ok(startup::following(length))
+}
+
+/// Reads what follows, to its last byte and no further.
+async fn packet(
+    stream: &mut ClientStream,
+    following: usize,
+) -> io::Result<Result<First, Malformed>> {
     let mut body = vec![0; following];
     stream.read_exact(&mut body).await?;
     Ok(startup::first(&body))

@@ -11,6 +11,8 @@ use super::prove::{Talk, close};
 use crate::auth;
 use crate::config::GatewayConfig;
 use crate::shared::Shared;
+use crate::wire::Problem;
+use crate::wire::error::code;
 
 /// Sees to whoever is at the other end of a socket until it has logged in. `None`: it has not, and has been told why, or it
 /// wanted something else, which is done.
@@ -22,7 +24,7 @@ pub(super) async fn admit(socket: Socket, shared: &Arc<Shared>, worker: usize) -
     };
     let deadline = Instant::now() + config.login_timeout;
     let opened = open(socket, shared, &config, deadline).await?;
-    let Opened { stream, peer, wish, end_point, certificate } = opened;
+    let Opened { stream, peer, wish, end_point, address, certificate } = opened;
     match wish {
         Wish::Cancel { process, secret } => {
             cancel(shared, process, &secret).await;
@@ -33,7 +35,8 @@ pub(super) async fn admit(socket: Socket, shared: &Arc<Shared>, worker: usize) -
         Wish::Login(startup) => {
             let binding = end_point.map(|hash| hash.to_vec());
             let facts = auth::Peer { local: peer.local, binding, certificate };
-            let arrival = Arrival { shared, config: &config, peer, facts, deadline, worker, place };
+            let arrival =
+                Arrival { shared, config: &config, peer, facts, deadline, worker, place, address };
             arrival.enter(Talk::new(stream), &startup).await
         }
     }
@@ -51,10 +54,22 @@ async fn open(
         identity: shared.reception.identity(),
         tls_required: config.tls.as_ref().is_some_and(|tls| tls.required),
     };
-    match timeout_at(deadline, first::open(socket, &rules)).await {
+    let most = config.max_address_clients;
+    let count = |address| {
+        shared.reception.address(address, most).ok_or_else(|| {
+            let detail = format!("`gateway.max_address_clients` is {most}, and so many are here.");
+            Problem::new(code::TOO_MANY, "too many clients of this address").detail(detail)
+        })
+    };
+    match timeout_at(deadline, first::open(socket, &rules, count)).await {
         Ok(Ok(opened)) => Some(opened),
         Ok(Err(Failed::Gone(error))) => {
             tracing::debug!(%error, "a connection ended before it said what it wants");
+            None
+        }
+        Ok(Err(Failed::Stranger(stream, malformed))) => {
+            tracing::debug!(%malformed, "closed a connection that does not speak PostgreSQL's protocol");
+            close(*stream, &[]).await;
             None
         }
         Ok(Err(Failed::Refused(stream, problem))) => {

@@ -367,14 +367,22 @@ impl Relay {
 
     fn tell_client(&mut self, cx: &mut Wakes<'_>) -> Step {
         let Some(work) = &mut self.work else { return Step::Still };
-        if work.out.to_client.is_empty() || self.session.holds_back() && self.lease.is_some() {
+        // What was answered before is not held back with the answer that may still be asked of another node.
+        let held = (self.lease.is_some() && self.session.holds_back()).then(|| self.session.mark());
+        let ready =
+            work.out.to_client.get(..held.unwrap_or(usize::MAX).min(work.out.to_client.len()));
+        let ready = ready.unwrap_or_default();
+        if ready.len() <= work.client_sent {
             return Step::Still;
         }
-        match send(&mut self.stream, &work.out.to_client, &mut work.client_sent, cx) {
+        match send(&mut self.stream, ready, &mut work.client_sent, cx) {
             Ok(0) => Step::Still,
             Ok(count) => {
                 count_bytes(&self.card.bytes_out, count);
-                sent_away(&mut work.out.to_client, &mut work.client_sent);
+                // The session knows where the answer begins that it holds back.
+                if held.is_none() {
+                    sent_away(&mut work.out.to_client, &mut work.client_sent);
+                }
                 Step::Moved
             }
             Err(_) => Step::Event(Event::Gone),
@@ -464,6 +472,14 @@ pub(super) fn poll_leaving(
         return Poll::Ready(End { fatal: Some(problem) });
     }
     let Some(work) = work else { return Poll::Pending };
+    // What has been answered does not wait for what comes next.
+    if !work.out.to_client.is_empty() {
+        let Ok(count) = send(stream, &work.out.to_client, &mut work.client_sent, cx) else {
+            return Poll::Ready(End { fatal: None });
+        };
+        count_bytes(&card.bytes_out, count);
+        sent_away(&mut work.out.to_client, &mut work.client_sent);
+    }
     while work.input.len() < AHEAD {
         match ready!(poll_receive(stream, cx, work.input.room())) {
             Ok(0) | Err(_) => return Poll::Ready(End { fatal: None }),

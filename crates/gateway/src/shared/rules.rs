@@ -56,6 +56,24 @@ pub(crate) fn rules(
     })
 }
 
+/// The most clients of a database and of a user as clients name them; 0 is no bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ClientBounds {
+    pub(crate) database: usize,
+    pub(crate) user: usize,
+}
+
+/// What the configuration says of one database and one user: their own bound, else the general one.
+pub(crate) fn client_bounds(config: &GatewayConfig, database: &str, user: &str) -> ClientBounds {
+    let entry = find(config, database).and_then(|found| found.entry);
+    let of_database = entry.and_then(|entry| entry.max_clients);
+    let of_user = config.users.get(user).and_then(|user| user.max_clients);
+    ClientBounds {
+        database: of_database.unwrap_or(config.max_database_clients),
+        user: of_user.unwrap_or(config.max_user_clients),
+    }
+}
+
 struct Found<'a> {
     entry: Option<&'a DatabaseConfig>,
     dbname: &'a str,

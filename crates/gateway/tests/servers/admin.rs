@@ -2,6 +2,7 @@
 
 use std::process::{Output, Stdio};
 
+use herdsman_gateway::Ending;
 use herdsman_sandbox::Sandbox;
 use tokio::process::{Child, Command};
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage, SimpleQueryRow};
@@ -302,8 +303,8 @@ async fn what_is_no_command_or_cannot_be_done_here_says_so() {
         ("DISABLE herdsman", "0A000"),
         ("DISABLE pgbouncer", "0A000"),
         ("PAUSE herdsman", "0A000"),
-        ("SHUTDOWN", "0A000"),
-        ("SUSPEND", "0A000"),
+        ("SHUTDOWN WAIT_FOR_GODOT", "42601"),
+        ("SUSPEND app", "42601"),
         ("SWITCHOVER nobody", "55000"),
     ];
     for (command, code) in table {
@@ -483,4 +484,83 @@ async fn one_database_is_not_resumed_while_everything_is_paused() {
     console.simple_query("RESUME").await.unwrap();
     assert_eq!(answer.await.unwrap(), "2");
     running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_suspended_who_connects_waits_and_nothing_begins() {
+    let cluster = Sandbox::builder().start().await.unwrap();
+    let running = harness::gateway(&cluster, "").await;
+    let console = running.console().await;
+    let client = running.connect("postgres", "app").await;
+    client.batch_execute("BEGIN; SELECT 1").await.unwrap();
+    let second = running.console().await;
+    let suspending = tokio::spawn(async move { second.simple_query("SUSPEND").await.map(drop) });
+    let state = async || column(&console, "SHOW STATE", "value").await[..3].join(" ");
+    eventually("it is suspended", async || state().await == "no yes yes").await;
+    assert!(!suspending.is_finished(), "a transaction is running");
+    client.batch_execute("COMMIT").await.unwrap();
+    suspending.await.unwrap().unwrap();
+    let late = tokio::spawn(connect_string(running.conninfo("postgres", "app")));
+    let waiting = tokio::spawn(async move { value(&client, "SELECT 'begun'").await });
+    eventually("the client waits", async || pools(&console, "cl_waiting").await == 1).await;
+    assert!(!late.is_finished() && !waiting.is_finished());
+    console.simple_query("RESUME").await.unwrap();
+    assert_eq!(waiting.await.unwrap(), "begun");
+    assert_eq!(value(&late.await.unwrap().unwrap(), "SELECT 'here'").await, "here");
+    assert_eq!(state().await, "yes no no");
+    running.stop().await;
+}
+
+async fn connect_string(to: String) -> Result<Client, tokio_postgres::Error> {
+    connect(&to).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shutdown_ends_at_once_or_waits_for_transactions_or_for_clients() {
+    let cluster = Sandbox::builder().start().await.unwrap();
+    for (command, expected) in [
+        ("SHUTDOWN", Ending::AtOnce),
+        ("SHUTDOWN WAIT_FOR_SERVERS", Ending::Transactions),
+        ("SHUTDOWN WAIT_FOR_CLIENTS", Ending::Clients),
+    ] {
+        let running = harness::gateway(&cluster, "").await;
+        let console = running.console().await;
+        let [idle, busy] =
+            [running.connect("postgres", "app").await, running.connect("postgres", "app").await];
+        assert_eq!(value(&idle, "SELECT 1").await, "1");
+        busy.batch_execute("BEGIN; SELECT 1").await.unwrap();
+        let wishes = running.gateway.end_wishes();
+        let (asked, wish) =
+            tokio::join!(console.simple_query(command), async { wishes.next().await.heard() });
+        asked.unwrap();
+        assert_eq!(wish, expected);
+        let conninfo = running.conninfo("postgres", "app");
+        let harness::Running { gateway, watcher, .. } = running;
+        let gateway = std::sync::Arc::new(gateway);
+        let leaving = std::sync::Arc::clone(&gateway);
+        let left = tokio::spawn(async move { leaving.leave(wish).await });
+        match expected {
+            Ending::AtOnce => {
+                left.await.unwrap();
+                assert!(busy.batch_execute("COMMIT").await.is_err());
+            }
+            Ending::Transactions => {
+                eventually("who is idle is sent away", async || idle.is_closed()).await;
+                busy.batch_execute("SELECT 1; COMMIT").await.unwrap();
+                left.await.unwrap();
+            }
+            Ending::Clients => {
+                eventually("nobody new is accepted", async || connect(&conninfo).await.is_err())
+                    .await;
+                busy.batch_execute("SELECT 1; COMMIT").await.unwrap();
+                assert_eq!(value(&idle, "SELECT 1").await, "1");
+                drop(busy);
+                assert!(!left.is_finished());
+                drop(idle);
+                left.await.unwrap();
+            }
+        }
+        std::sync::Arc::into_inner(gateway).unwrap().stop().await;
+        watcher.stop().await;
+    }
 }

@@ -133,7 +133,9 @@ async fn many_who_say_nothing_keep_nobody_out_and_are_sent_away_in_time() {
 }
 
 /// What a server says instead of an answer, by the word that a query has in it.
-const LIES: [(&str, &[u8]); 8] = [
+const LIES: [(&str, &[u8]); 9] = [
+    // No SQLSTATE, and nothing else: PgBouncer's CVE-2026-6666.
+    ("lie_no_sqlstate", b"E\0\0\0\x05\0Z\0\0\0\x05I"),
     ("lie_short_length", b"D\0\0\0\x02\0\x01"),
     ("lie_negative_length", b"D\xff\xff\xff\xff\0\x01"),
     ("lie_huge_length", b"T\x7f\xff\xff\xff\0\x01"),

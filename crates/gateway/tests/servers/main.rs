@@ -13,5 +13,7 @@ mod hostile;
 mod load;
 mod login;
 mod misrouting;
+mod peers;
+mod published;
 mod ryw;
 mod switchover;

@@ -4,22 +4,28 @@
 //! there. Whatever fails on the way ends the program before anything behind it has begun.
 
 mod clients;
+mod ending;
 mod hooks;
 pub(super) mod manager;
 mod sockets;
+mod take_over;
 
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 
 use herdsman_api::{ApiState, Handle, Server, TlsIdentity};
+use herdsman_gateway::Bound;
 use herdsman_watch::{Topology, Watch, Watcher};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use self::clients::Clients;
+use self::ending::Ended;
 use self::manager::Watchdog;
 use self::sockets::Sockets;
+use self::take_over::{Door, Next};
 use super::stream::{Beside, live};
 use super::{ledger, mesh};
 use crate::cli::Global;
@@ -28,8 +34,12 @@ use crate::exit::{Exit, Failed};
 use crate::logs::{self, LogFile};
 use crate::metrics::Metrics;
 
-/// Runs until a signal ends it.
-pub(crate) async fn run(file: Option<&Path>, global: &Global) -> Result<Exit, Failed> {
+/// Runs until a signal ends it. With `take_over`, on the sockets of the run that is there, and until the next one takes them.
+pub(crate) async fn run(
+    file: Option<&Path>,
+    take_over: Option<&Path>,
+    global: &Global,
+) -> Result<Exit, Failed> {
     let config = Config::load(file, Depth::Full)?;
     if config.nodes.is_empty() {
         return Err(Exit::Config.with(format!(
@@ -43,6 +53,20 @@ pub(crate) async fn run(file: Option<&Path>, global: &Global) -> Result<Exit, Fa
     let mut signals = Signals::listen()?;
 
     let mut sockets = Sockets::passed().map_err(|problem| Exit::Unavailable.with(problem))?;
+    let before = match take_over {
+        Some(path) => {
+            take_over::ask(path).await.map_err(|problem| Exit::Unavailable.with(problem))?
+        }
+        None => None,
+    };
+    let before = match before {
+        Some((before, handed)) => {
+            let outcome = sockets.add(handed);
+            outcome.map_err(|error| Exit::Unavailable.with(error.to_string()))?;
+            Some(before)
+        }
+        None => None,
+    };
     let server = Server::bind_with(
         config.listen.clone(),
         identity,
@@ -53,6 +77,11 @@ pub(crate) async fn run(file: Option<&Path>, global: &Global) -> Result<Exit, Fa
     .map_err(|error| Exit::Unavailable.with(error))?;
     let doors = Clients::bind(&config, &mut sockets).await?;
     sockets.done();
+    let handed = match take_over {
+        Some(_) => copies(&server, doors.as_ref())
+            .map_err(|error| Exit::Unavailable.with(format!("failed to copy a socket: {error}")))?,
+        None => Vec::new(),
+    };
     let watcher = Watcher::start(config.setup()).map_err(|error| Exit::Config.with(error))?;
     let api = server.handle();
     api.reload(state(&config, watcher.watch()));
@@ -62,6 +91,11 @@ pub(crate) async fn run(file: Option<&Path>, global: &Global) -> Result<Exit, Fa
 
     let stop = CancellationToken::new();
     let mut serving = tokio::spawn(server.run(stop.clone()));
+    if let Some(before) = before {
+        before.ends().await;
+    }
+    let door = take_over.map(|path| Door::open(path, handed)).transpose();
+    let mut door = door.map_err(|problem| Exit::Unavailable.with(problem))?;
     let hooks = hooks::Beside::start(&config, watcher.watch(), &api)?;
     let metrics = Metrics::of(clients.statistics(), hooks.statuses());
     let mut beside = Beside::start(&config, &watcher, metrics.clone())?;
@@ -69,15 +103,15 @@ pub(crate) async fn run(file: Option<&Path>, global: &Global) -> Result<Exit, Fa
     let ledger = ledger::Beside::start(&config, metrics.clone()).await?;
     let mesh = mesh::Beside::start(&config, &api, metrics, watcher.watch())?;
     let mut running = Running { config, watcher, api, mesh, hooks, log_file };
-    let wishes = clients.wishes();
+    let (wishes, ends) = (clients.wishes(), clients.ends());
     let mut watchdog = Watchdog::of_manager();
     manager::ready("serving");
-    loop {
+    let why = loop {
         tokio::select! {
             asked = signals.next() => match asked {
                 Asked::End(signal) => {
                     tracing::info!(signal, "stopping: requests under way may finish");
-                    break;
+                    break Ended::Signal;
                 }
                 Asked::Pause => clients.pause(),
                 Asked::Resume => clients.resume(),
@@ -89,6 +123,15 @@ pub(crate) async fn run(file: Option<&Path>, global: &Global) -> Result<Exit, Fa
             wish = wishes.next() => {
                 wish.done(watchdog.during(Box::pin(running.reload(&clients))).await);
             }
+            wish = ends.next() => {
+                let how = wish.heard();
+                tracing::info!(?how, "stopping: an administrator of the gateway has asked for it");
+                break Ended::Asked(how);
+            }
+            next = next(&mut door) => {
+                tracing::info!("the next run serves: clients who are here may stay");
+                break Ended::Next(next);
+            }
             () = watchdog.beat() => (),
             () = beside.look_after() => beside.again(&running.config, &running.watcher),
             why = clients.failed() => return Err(Exit::Internal.with(why)),
@@ -97,27 +140,51 @@ pub(crate) async fn run(file: Option<&Path>, global: &Global) -> Result<Exit, Fa
                 return Err(Exit::Internal.with(format!("the API ended by itself{why}")));
             }
         }
-    }
+    };
     manager::stopping();
     stop.cancel();
-    let drained = watchdog.during(async {
-        let (ended, ()) = tokio::join!(serving, clients.stop());
-        tokio::join!(beside.stop(), ledger.stop(), running.mesh.stop(), running.hooks.stop());
-        running.watcher.stop().await;
-        ended
-    });
-    tokio::select! {
-        ended = drained => match ended {
-            Ok(()) => {
-                tracing::info!("stopped");
-                Ok(Exit::Success)
+    drop(door);
+    // Whose clients may stay for ever is told so once before it ends at once.
+    let mut waits = !matches!(why, Ended::Signal);
+    let impatience = CancellationToken::new();
+    let parts = ending::Parts { serving, clients, beside, ledger, running };
+    let ending = watchdog.during(ending::end(parts, why, impatience.clone()));
+    tokio::pin!(ending);
+    loop {
+        tokio::select! {
+            ended = &mut ending => return match ended {
+                Ok(()) => {
+                    tracing::info!("stopped");
+                    Ok(Exit::Success)
+                }
+                Err(error) => Err(Exit::Internal.with(format!("the API ended badly: {error}"))),
+            },
+            signal = signals.end() => {
+                if !std::mem::take(&mut waits) {
+                    tracing::warn!(signal, "stopped at once, at the second signal");
+                    return Ok(Exit::Failure);
+                }
+                tracing::info!(signal, "not waiting any longer: clients may finish their transactions");
+                impatience.cancel();
             }
-            Err(error) => Err(Exit::Internal.with(format!("the API ended badly: {error}"))),
-        },
-        signal = signals.end() => {
-            tracing::warn!(signal, "stopped at once, at the second signal");
-            Ok(Exit::Failure)
         }
+    }
+}
+
+/// The sockets that are listened on, once more.
+fn copies(server: &Server, doors: Option<&Bound>) -> std::io::Result<Vec<OwnedFd>> {
+    let mut sockets = server.sockets()?;
+    if let Some(doors) = doors {
+        sockets.extend(doors.sockets()?);
+    }
+    Ok(sockets)
+}
+
+/// The next run, once it serves. Never, where nobody waits for one.
+async fn next(door: &mut Option<Door>) -> Next {
+    match door {
+        Some(door) => door.next().await,
+        None => std::future::pending().await,
     }
 }
 

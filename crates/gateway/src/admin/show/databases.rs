@@ -53,7 +53,10 @@ fn database(view: &View, name: &str) -> Row {
         // Each pool has its own bound, a database as such has none.
         Cell::Int(0),
         open.sum::<u64>().into(),
-        pool.max_clients.into(),
+        entry
+            .and_then(|entry| entry.max_clients)
+            .unwrap_or(view.config.max_database_clients)
+            .into(),
         clients.count().into(),
         view.is_paused(name).into(),
         view.is_disabled(name).into(),
@@ -82,7 +85,8 @@ pub(super) fn users(view: &View) -> Vec<Row> {
 }
 
 fn user(view: &View, name: &str) -> Row {
-    let pool = view.config.users.get(name).map(|user| &user.pool);
+    let entry = view.config.users.get(name);
+    let pool = entry.map(|user| &user.pool);
     let open = view.pools.iter().filter(|pool| *pool.user == *name).map(|pool| pool.open());
     let clients = view.clients.iter().filter(|client| *client.0.pools.user == *name).count();
     let size = pool.and_then(|pool| pool.size);
@@ -93,7 +97,7 @@ fn user(view: &View, name: &str) -> Row {
         pool.and_then(|pool| pool.mode).map(mode).into(),
         Cell::Int(0),
         open.sum::<u64>().into(),
-        pool.and_then(|pool| pool.max_clients).unwrap_or_default().into(),
+        entry.and_then(|user| user.max_clients).unwrap_or(view.config.max_user_clients).into(),
         clients.into(),
     ]
 }

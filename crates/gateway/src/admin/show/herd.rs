@@ -61,9 +61,9 @@ pub(super) fn state(view: &View) -> Vec<Row> {
     let yes = |yes: bool| if yes { "yes" } else { "no" };
     let paused = view.paused.iter().any(|paused| &**paused == "*");
     let rows: [(&'static str, Cell); 6] = [
-        ("active", yes(!paused).into()),
+        ("active", yes(!paused && !view.suspended).into()),
         ("paused", yes(paused).into()),
-        ("suspended", "no".into()),
+        ("suspended", yes(view.suspended).into()),
         ("held", view.held.as_ref().map_or("no".into(), |why| Cell::from(format!("yes: {why}")))),
         ("primary", view.topology.primary().map(ToString::to_string).into()),
         ("verdict", view.topology.verdict.to_string().into()),

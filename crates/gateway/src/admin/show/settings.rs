@@ -46,8 +46,12 @@ fn values(config: &GatewayConfig) -> Vec<(&'static str, String)> {
         ("hold", span(config.hold)),
         ("hold_queue", config.hold_queue.to_string()),
         ("max_clients", config.max_clients.to_string()),
+        ("max_user_clients", config.max_user_clients.to_string()),
+        ("max_database_clients", config.max_database_clients.to_string()),
+        ("max_address_clients", config.max_address_clients.to_string()),
         ("login_timeout", span(config.login_timeout)),
         ("drain_timeout", span(config.drain_timeout)),
+        ("linger", or_never(config.linger)),
         (
             "session_state",
             match config.session_state {
@@ -84,6 +88,8 @@ fn values(config: &GatewayConfig) -> Vec<(&'static str, String)> {
         ("pool.query_timeout", or_never(pool.query_timeout)),
         ("pool.max_clients", pool.max_clients.to_string()),
         ("max_client_conn", config.max_clients.to_string()),
+        ("max_db_client_connections", config.max_database_clients.to_string()),
+        ("max_user_client_connections", config.max_user_clients.to_string()),
         ("default_pool_size", pool.size.to_string()),
         // There is no such bound, which is zero there.
         ("max_db_connections", "0".to_owned()),

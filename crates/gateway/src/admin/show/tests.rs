@@ -124,6 +124,7 @@ fn view() -> View {
         paused: vec!["shop".into()],
         disabled: Vec::new(),
         held: None,
+        suspended: false,
         now: 0,
     }
 }

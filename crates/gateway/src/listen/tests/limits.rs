@@ -22,18 +22,65 @@ async fn beyond_the_most_clients_only_the_console_is_open() {
 }
 
 #[tokio::test]
-async fn beyond_the_most_clients_of_a_pool_others_get_in() {
-    let shared = shared(json!({ "trust_loopback": true, "pool": { "max_clients": 1 } }));
-    let _other = shared.reception.client_of(&"app".into(), &"ann".into(), 1).unwrap();
-    let mut guest = at_unix(&shared);
-    guest.say(&startup(0, &[("user", "ann"), ("database", "app")])).await;
-    let (tag, ok) = guest.hear().await;
-    assert_eq!((tag, &ok[..]), (b'R', &[0; 4][..]));
-    let (code, message) = guest.refused().await;
-    assert_eq!(
-        (&*code, &*message),
-        ("53300", "too many clients of database \"app\" as user \"ann\"")
-    );
+async fn beyond_the_most_clients_of_a_pool_a_user_or_a_database_others_get_in() {
+    let whole = "`max_clients` of it is 1, and so many are here.";
+    let bounds = [
+        (
+            json!({ "pool": { "max_clients": 1 } }),
+            "too many clients of database \"app\" as user \"ann\"",
+            "`max_clients` of their pool is 1, and so many are here.",
+        ),
+        (json!({ "max_user_clients": 1 }), "too many clients of user \"ann\"", whole),
+        (
+            json!({ "users": { "root": { "password": "secret" }, "ann": { "max_clients": 1 } } }),
+            "too many clients of user \"ann\"",
+            whole,
+        ),
+        (json!({ "max_database_clients": 1 }), "too many clients of database \"app\"", whole),
+        (
+            json!({ "max_database_clients": 7, "databases": { "app": { "max_clients": 1 } } }),
+            "too many clients of database \"app\"",
+            whole,
+        ),
+    ];
+    for (mut bound, message, detail) in bounds {
+        bound["trust_loopback"] = json!(true);
+        bound["hold"] = json!("1h");
+        let shared = shared(bound.clone());
+        let _first = waiting(&shared).await;
+        let mut second = at_unix(&shared);
+        second.say(&startup(0, &[("user", "ann"), ("database", "app")])).await;
+        let (tag, ok) = second.hear().await;
+        assert_eq!((tag, &ok[..]), (b'R', &[0; 4][..]), "{bound}");
+        let (tag, body) = second.hear().await;
+        assert_eq!(tag, b'E', "{bound}");
+        let told = String::from_utf8_lossy(&body).into_owned();
+        for words in ["53300", message, detail] {
+            assert!(told.contains(words), "{bound}: {told}");
+        }
+        // The first one still is; of the other kinds there is room.
+        let mut root = at_unix(&shared);
+        root.say(&to_console("root")).await;
+        root.welcomed().await;
+    }
+}
+
+#[tokio::test]
+async fn beyond_the_most_connections_of_an_address_nothing_more_is_read_from_it() {
+    let shared = shared(json!({ "trust_loopback": true, "max_address_clients": 2 }));
+    let mut there = Vec::new();
+    for _ in 0..2 {
+        there.push(at_tcp(&shared).await);
+    }
+    until(|| shared.reception.address([127, 0, 0, 1].into(), 2).is_none()).await;
+    let mut third = at_tcp(&shared).await;
+    let (code, message) = third.refused().await;
+    assert_eq!((&*code, &*message), ("53300", "too many clients of this address"));
+    drop(there);
+    until(|| shared.reception.address([127, 0, 0, 1].into(), 1).is_some()).await;
+    let mut root = at_tcp(&shared).await;
+    root.say(&to_console("root")).await;
+    root.welcomed().await;
 }
 
 #[tokio::test]

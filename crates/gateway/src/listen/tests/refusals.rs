@@ -85,13 +85,7 @@ async fn another_major_version_is_refused() {
 #[tokio::test]
 async fn what_is_no_first_packet_is_refused() {
     let shared = shared(json!({}));
-    let most = u32::try_from(LONGEST).unwrap();
     let packets = [
-        b"GET / HTTP/1.1\r\n\r\n".to_vec(),
-        vec![0; 4],
-        vec![0, 0, 0, 7],
-        u32::MAX.to_be_bytes().to_vec(),
-        (most + 1).to_be_bytes().to_vec(),
         packet(&[0, 3, 0, 0]),
         packet(b"\0\x03\0\0user\0ann\0"),
         packet(b"\0\x03\0\0user\0ann\0\0\0"),
@@ -104,6 +98,26 @@ async fn what_is_no_first_packet_is_refused() {
         guest.say(&bytes).await;
         assert_eq!(guest.refused().await.0, "08P01", "{bytes:?}");
         assert!(guest.sent_away().await);
+    }
+}
+
+#[tokio::test]
+async fn who_begins_with_no_first_packet_at_all_is_told_nothing() {
+    let shared = shared(json!({}));
+    let most = u32::try_from(LONGEST).unwrap();
+    // As PostgreSQL: it may be a scanner, or a client that says goodbye before it has said anything.
+    let strangers = [
+        b"GET / HTTP/1.1\r\n\r\n".to_vec(),
+        b"X\0\0\0\x04".to_vec(),
+        vec![0; 4],
+        vec![0, 0, 0, 7],
+        u32::MAX.to_be_bytes().to_vec(),
+        (most + 1).to_be_bytes().to_vec(),
+    ];
+    for bytes in strangers {
+        let mut guest = at_unix(&shared);
+        guest.say(&bytes).await;
+        assert!(guest.sent_away().await, "{bytes:?}");
     }
 }
 

@@ -4,7 +4,13 @@ use super::super::expect::{Expect, Of};
 use super::super::guard::{FORGOTTEN, REFUSED};
 use super::super::{Elsewhere, Held, Received, Session, Told};
 use super::Next;
+use crate::statements;
 use crate::wire::backend::{self, Status};
+
+/// How a server says that what it has prepared does not hold any more ("cached plan must not change result type"), and the
+/// part of it that does, whatever the language of the message.
+const OUTDATED: &[u8] = b"0A000";
+const REVALIDATION: &[u8] = b"RevalidateCachedQuery";
 
 impl Session {
     pub(super) fn error(&mut self, body: &[u8], held: &mut Held<'_>) -> Next {
@@ -39,6 +45,10 @@ impl Session {
                 b"40001" | b"40P01" => return Next::Stop(Received::Elsewhere(Elsewhere::Conflict)),
                 _ => {}
             }
+        }
+        if state == OUTDATED && backend::field(body, b'R') == Some(REVALIDATION) {
+            // Which of them it is about, the error does not say; to prepare one too often costs little.
+            self.names.values().for_each(|statement| statements::outdate(statement));
         }
         if self.before.is_some() || self.status == Status::Idle {
             self.undo_settings(held);

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use herdsman_sandbox::Sandbox;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, NoTls};
@@ -137,4 +139,93 @@ herdsman_sandbox::on_each_version! {
         }
         running.stop().await;
     }
+
+    async fn guessed_keys_cancel_nothing_and_tell_nothing(version: u32) {
+        let cluster = Sandbox::builder().pg_version(version).start().await.unwrap();
+        let running = harness::gateway(&cluster, "").await;
+        let primary = cluster.sql("n1", "postgres").await.unwrap();
+        let client = Arc::new(running.connect("postgres", "app").await);
+        // The process number may be known, to whoever can read what its application logs.
+        let real = own_key(&running).await;
+        let working = Arc::clone(&client);
+        let sleeping = tokio::spawn(async move {
+            working.batch_execute("SELECT pg_sleep(300) /* guessed_at */").await
+        });
+        let mut victim = real.socket;
+        let query = b"SELECT pg_sleep(300) /* guessed_at */\0";
+        let length = u32::try_from(query.len() + 4).unwrap().to_be_bytes();
+        victim.write_all(&[b"Q", &length[..], query].concat()).await.unwrap();
+        until_running(&primary, "guessed_at", 2).await;
+        let mut guesses = tokio::task::JoinSet::new();
+        let count = if std::env::var_os("HERDSMAN_SOAK").is_some() { 10_000 } else { 2_000 };
+        for number in 0..count {
+            // Keys of both lengths, a neighbour of the real one among them, and processes that nobody has.
+            let process = if number % 2 == 0 { real.process } else { number + 1 };
+            let secret = match number % 4 {
+                0 => (real.secret ^ (1 << (number / 4 % 32))).to_be_bytes().to_vec(),
+                1 => fastrand::u32(..).to_be_bytes().to_vec(),
+                2 => vec![u8::try_from(number % 251).unwrap(); 32],
+                _ => real.secret.to_be_bytes().to_vec(),
+            };
+            let port = running.port();
+            guesses.spawn(async move { ask_to_cancel(port, process, &secret).await });
+            if guesses.len() >= 100 {
+                assert_eq!(guesses.join_next().await.unwrap().unwrap(), b"", "nothing is said about it");
+            }
+        }
+        for told in guesses.join_all().await {
+            assert_eq!(told, b"");
+        }
+        assert_eq!(running_there(&primary, "guessed_at").await, 2);
+        // The real one works, and is answered as the others were.
+        let told = ask_to_cancel(running.port(), real.process, &real.secret.to_be_bytes()).await;
+        assert_eq!(told, b"");
+        until_running(&primary, "guessed_at", 1).await;
+        client.cancel_token().cancel_query(NoTls).await.unwrap();
+        assert!(is_cancelled(&sleeping.await.unwrap()));
+        running.stop().await;
+    }
+}
+
+/// Somebody who has logged in, and the key it was given.
+struct OwnKey {
+    socket: TcpStream,
+    process: u32,
+    secret: u32,
+}
+
+/// Logs in to a gateway that asks no password of who is on this machine, beside the one at hand.
+async fn own_key(running: &Running) -> OwnKey {
+    running.reload("trust_loopback: true").unwrap();
+    let mut socket = TcpStream::connect(("127.0.0.1", running.port())).await.unwrap();
+    let parameters = b"\0\x03\0\0user\0app\0database\0postgres\0\0";
+    let length = u32::try_from(parameters.len() + 4).unwrap().to_be_bytes();
+    socket.write_all(&[&length[..], parameters].concat()).await.unwrap();
+    let (mut process, mut secret) = (0, 0);
+    loop {
+        let kind = socket.read_u8().await.unwrap();
+        let length = usize::try_from(socket.read_u32().await.unwrap()).unwrap();
+        let mut body = vec![0; length - 4];
+        socket.read_exact(&mut body).await.unwrap();
+        match kind {
+            b'K' => {
+                process = u32::from_be_bytes(body[..4].try_into().unwrap());
+                secret = u32::from_be_bytes(body[4..].try_into().unwrap());
+            }
+            b'Z' => return OwnKey { socket, process, secret },
+            _ => {}
+        }
+    }
+}
+
+/// Asks for a cancellation, and comes back with what is said about it.
+async fn ask_to_cancel(port: u16, process: u32, secret: &[u8]) -> Vec<u8> {
+    let mut socket = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    let length = u32::try_from(12 + secret.len()).unwrap().to_be_bytes();
+    let request = [&length[..], &80_877_102_u32.to_be_bytes(), &process.to_be_bytes(), secret];
+    socket.write_all(&request.concat()).await.unwrap();
+    let mut told = Vec::new();
+    let reading = socket.read_to_end(&mut told);
+    tokio::time::timeout(harness::DEADLINE, reading).await.unwrap().unwrap();
+    told
 }

@@ -1,6 +1,9 @@
 //! The gateway of `herdsman run`, where the configuration has one.
 
-use herdsman_gateway::{Bound, Gateway, ReloadWish, ReloadWishes, Setup, StartError, Statistics};
+use herdsman_gateway::{
+    Bound, EndWish, EndWishes, Ending, Gateway, ReloadWish, ReloadWishes, Setup, StartError,
+    Statistics,
+};
 use herdsman_watch::Watch;
 
 use super::sockets::Sockets;
@@ -13,6 +16,19 @@ pub(super) struct Wishes(Option<ReloadWishes>);
 impl Wishes {
     /// The next one. Never, where there is no gateway.
     pub(super) async fn next(&self) -> ReloadWish {
+        match &self.0 {
+            Some(wishes) => wishes.next().await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// Wishes of the gateway's administrators to have the program end.
+pub(super) struct Ends(Option<EndWishes>);
+
+impl Ends {
+    /// The next one. Never, where there is no gateway.
+    pub(super) async fn next(&self) -> EndWish {
         match &self.0 {
             Some(wishes) => wishes.next().await,
             None => std::future::pending().await,
@@ -35,7 +51,7 @@ impl Clients {
         if config.gateway.listen.is_empty() {
             return Ok(None);
         }
-        let bound = Gateway::bind_with(&config.gateway, &mut |address| sockets.take(address)).await;
+        let bound = Gateway::bind_with(&config.gateway, sockets).await;
         bound.map(Some).map_err(|error| Exit::Unavailable.with(error))
     }
 
@@ -113,6 +129,30 @@ impl Clients {
     /// Where administrators of the gateway ask for a reload.
     pub(super) fn wishes(&self) -> Wishes {
         Wishes(self.0.as_ref().map(Gateway::reload_wishes))
+    }
+
+    /// Where administrators of the gateway ask for the program to end.
+    pub(super) fn ends(&self) -> Ends {
+        Ends(self.0.as_ref().map(Gateway::end_wishes))
+    }
+
+    /// Accepts nobody any more, and comes back when clients have left as `how` says.
+    pub(super) async fn leave(&self, how: Ending) {
+        if let Some(gateway) = &self.0 {
+            tracing::info!(
+                clients = gateway.clients(),
+                ?how,
+                "no new clients; waiting for those who are here"
+            );
+            gateway.leave(how).await;
+        }
+    }
+
+    /// Another process listens on the same sockets.
+    pub(super) fn hand_over(&mut self) {
+        if let Some(gateway) = &mut self.0 {
+            gateway.hand_over();
+        }
     }
 
     /// Comes back when the gateway is not to be relied on any more, with the reason. Never, where there is none.

@@ -2,7 +2,7 @@
 
 use super::super::Files;
 use super::super::draft::{Draft, Entry};
-use super::databases::{Database, pool_of};
+use super::databases::{Database, rules_of};
 use super::{Keys, User};
 
 /// What of a user has no equal, or one for all only.
@@ -128,13 +128,13 @@ pub(super) fn users(
         let get = |key: &str| {
             pairs.iter().rev().find(|(found, _)| found == key).map(|(_, value)| value.as_str())
         };
-        let pool = pool_of(get, "max_user_client_connections");
+        let rules = rules_of(get, "max_user_client_connections");
         for (keys, why) in USER_LEFT {
             for key in keys.iter().filter(|key| get(key).is_some()) {
                 draft.leave(place, &format!("`{key}` of the user `{name}`"), why);
             }
         }
-        if pool.is_empty() {
+        if rules.is_empty() {
             continue;
         }
         if !known.has_file && !draft.has("auth_query") && !draft.has("auth") {
@@ -145,10 +145,9 @@ pub(super) fn users(
             );
             continue;
         }
-        let pool = Entry::map("pool", pool);
         match users.iter_mut().find(|(other, _)| other == name) {
-            Some((_, entries)) => entries.push(pool),
-            None => users.push((name.clone(), vec![pool])),
+            Some((_, entries)) => entries.extend(rules),
+            None => users.push((name.clone(), rules)),
         }
     }
     users.into_iter().map(|(name, entries)| Entry::map(&name, entries)).collect()

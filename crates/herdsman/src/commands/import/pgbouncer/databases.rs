@@ -75,10 +75,7 @@ impl Database {
             entries.push(Entry::text("dbname", dbname));
         }
         entries.extend(herd.target(self));
-        let pool = pool_of(|key| self.get(key), "max_db_client_connections");
-        if !pool.is_empty() {
-            entries.push(Entry::map("pool", pool));
-        }
+        entries.extend(rules_of(|key| self.get(key), "max_db_client_connections"));
         for (keys, why) in LEFT {
             for key in keys.iter().filter(|key| self.get(key).is_some()) {
                 draft.leave(&self.place, &format!("`{key}` of the database `{}`", self.name), why);
@@ -195,22 +192,24 @@ impl Herd {
     }
 }
 
-/// `pool:` of a database or a user.
-pub(super) fn pool_of<'v>(get: impl Fn(&str) -> Option<&'v str>, clients: &str) -> Vec<Entry> {
+/// `max_clients` and `pool:` of a database or a user, as far as there is something to say. `clients` is the name of the first
+/// there.
+pub(super) fn rules_of<'v>(get: impl Fn(&str) -> Option<&'v str>, clients: &str) -> Vec<Entry> {
     let count = |key: &str| get(key)?.parse::<u64>().ok();
     let wait = Span { key: "queue_timeout", least: 10, most: span::HOUR, zero: Zero::Longest };
     let limit = Span { key: "query_timeout", least: 10, most: span::MONTH, zero: Zero::Never };
     let time = |span: Span, key: &str| Some(span.entry(span::seconds(get(key)?)?));
-    [
+    let pool: Vec<_> = [
         get("pool_mode").and_then(mode),
         count("pool_size").map(|size| span::number("size", size, 1, 10_000)),
         time(wait, "query_wait_timeout"),
         time(limit, "query_timeout"),
-        count(clients).map(|most| span::number("max_clients", most, 0, 1_000_000)),
     ]
     .into_iter()
     .flatten()
-    .collect()
+    .collect();
+    let most = count(clients).map(|most| span::number("max_clients", most, 0, 1_000_000));
+    most.into_iter().chain((!pool.is_empty()).then(|| Entry::map("pool", pool))).collect()
 }
 
 /// `mode:`.

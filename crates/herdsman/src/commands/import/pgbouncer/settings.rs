@@ -7,7 +7,7 @@ use super::Keys;
 use super::databases::mode;
 
 /// What has no equal, and why none is needed or what does it.
-const LEFT: [(&[&str], &str); 24] = [
+const LEFT: [(&[&str], &str); 23] = [
     (
         &["logfile"],
         "the key of the same name at the top; left out lest two programs write into one file",
@@ -34,7 +34,6 @@ const LEFT: [(&[&str], &str); 24] = [
         &["max_db_connections", "max_user_connections"],
         "`pool.size` bounds each database, user and node",
     ),
-    (&["max_user_client_connections"], "`pool.max_clients` bounds each database and user"),
     (
         &["server_round_robin"],
         "the connection used last is taken first, of two nodes drawn the less busy one",
@@ -195,6 +194,13 @@ pub(super) fn limits(keys: &mut Keys, draft: &mut Draft, problems: &mut Vec<Stri
         Some(most) => span::number("max_clients", most, 1, 1_000_000),
         None => Entry::new("max_clients", "100").noted("PgBouncer's default; ours is 10000."),
     });
+    for (theirs, ours) in [
+        ("max_db_client_connections", "max_database_clients"),
+        ("max_user_client_connections", "max_user_clients"),
+    ] {
+        let most = count(keys, theirs, problems);
+        draft.gateway.extend(most.map(|most| span::number(ours, most, 0, 1_000_000)));
+    }
     let login = Span { key: "login_timeout", least: 10, most: HOUR, zero: Zero::Longest };
     draft.gateway.extend(time(keys, "client_login_timeout", login, problems));
     match count(keys, "max_prepared_statements", problems) {
@@ -221,12 +227,6 @@ pub(super) fn pool(keys: &mut Keys, draft: &mut Draft, problems: &mut Vec<String
     }
     if let Some(size) = count(keys, "default_pool_size", problems) {
         pool.push(span::number("size", size, 1, 10_000));
-    }
-    if let Some(most) = count(keys, "max_db_client_connections", problems) {
-        pool.push(
-            span::number("max_clients", most, 0, 1_000_000)
-                .noted("For a database there; here for each database and user."),
-        );
     }
     let wait = Span { key: "queue_timeout", least: 10, most: HOUR, zero: Zero::Longest };
     let wait = time(keys, "query_wait_timeout", wait, problems);

@@ -73,7 +73,7 @@ gateway:
 #[test]
 fn every_setting_without_an_equal_is_named_with_its_line_and_a_reason() {
     let text = format!(
-        "{SIMPLE}server_round_robin = 1\nverbose = 0\nnew_thing = secret\n[users]\napp = max_user_connections=3 pool_mode=session\n\
+        "{SIMPLE}server_round_robin = 1\nverbose = 0\nnew_thing = secret\n[users]\napp = max_user_connections=3 max_user_client_connections=7 pool_mode=session\n\
          [peers]\n1 = host=a\n[odd]\nx = 1\n"
     );
     let yaml = yaml(&text);
@@ -84,7 +84,7 @@ fn every_setting_without_an_equal_is_named_with_its_line_and_a_reason() {
         "# p.ini:20: `max_user_connections` of the user `app`: ",
         "# [peers], 1 of them: ",
         "# p.ini:24: `x` of [odd]: ",
-        "  users: { app: { pool: { mode: session } } }\n",
+        "  users: { app: { max_clients: 7, pool: { mode: session } } }\n",
     ] {
         assert!(yaml.contains(expected), "{expected}\n{yaml}");
     }

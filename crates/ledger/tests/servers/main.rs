@@ -4,7 +4,9 @@
 
 mod clients;
 mod conformance;
+mod guard;
 mod herd;
 mod lockstep;
 mod nodes;
+mod references;
 mod upkeep;

@@ -51,6 +51,8 @@ pub struct NodeStatus {
     pub condition: Condition,
     /// Whether it waits at its place for [`Ledger::verify`].
     held: bool,
+    /// Whether another program drives it.
+    driven: bool,
     /// Whether it is fenced for want of an operator's word to skip an entry.
     waits_for_skip: bool,
 }
@@ -217,6 +219,7 @@ impl Ledger {
             applied: Offset::GENESIS,
             condition: Condition::Starting,
             held: false,
+            driven: false,
             waits_for_skip: false,
         };
         let members = nodes.into_iter().map(|node| Member {

@@ -16,8 +16,9 @@ use crate::{
 /// The largest entry: what Kafka's topic is made to take.
 pub const ENTRY_BYTES_MOST: usize = 8 * 1024 * 1024;
 
-/// The version of the format that this program writes, and the newest it reads.
-pub const FORMAT: u8 = 1;
+/// The newest version of the format that this program reads. An entry is written in the oldest one that has words for it,
+/// so that programs of the version before go on reading until something new is used: 2 has foreign keys.
+pub const FORMAT: u8 = 2;
 
 const MAGIC: &[u8; 2] = b"HL";
 const CHECKSUM: usize = 8;
@@ -140,7 +141,7 @@ impl Entry {
     pub fn encode(&self, log: LogId) -> Result<Vec<u8>, TooLarge> {
         let mut to = Writer::default();
         to.raw(MAGIC);
-        to.byte(FORMAT);
+        to.byte(self.format());
         to.byte(self.kind());
         to.raw(&log.0);
         self.encode_body(&mut to);
@@ -184,13 +185,28 @@ impl Entry {
         let mut from = Reader::new(whole);
         from.array::<2>().map_err(damaged)?;
         let version = from.byte().map_err(damaged)?;
-        if version != FORMAT {
+        if !(1..=FORMAT).contains(&version) {
             return Err(NotAnEntry::Newer(version));
         }
         let kind = from.byte().map_err(damaged)?;
         let log = LogId(from.array().map_err(damaged)?);
         let entry = Self::decode_body(kind, log, &mut from);
-        Ok((log, entry.and_then(|entry| from.end().map(|()| entry))))
+        let entry = entry.and_then(|entry| from.end().map(|()| entry)).and_then(|entry| {
+            let other = Malformed("it is written in another format than its own");
+            if entry.format() == version { Ok(entry) } else { Err(other) }
+        });
+        Ok((log, entry))
+    }
+
+    fn format(&self) -> u8 {
+        match self {
+            Self::Define { change: TableChange::Create(table), .. }
+                if !table.references.is_empty() =>
+            {
+                2
+            }
+            _ => 1,
+        }
     }
 
     fn kind(&self) -> u8 {

@@ -5,7 +5,7 @@
 //! back. Only [`Node::apply`] ever changes data.
 //!
 //! Every engine has the same tables of ours: `_ledger_state` (one row: the log, the place, why it is fenced),
-//! `_ledger_outcome` (what came of each entry of the window), `_ledger_table` (the tables' definitions), and for each
+//! `_ledger_outcome` (what came of each entry of the window), `_ledger_table` (the tables' definitions), `_ledger_guard` (which program drives it), and for each
 //! table a `_ledger_cap_…` that triggers write a transaction's changes to; outside of a transaction it is always empty.
 //! The same triggers turn away whoever writes to the tables past Herdsman.
 
@@ -71,6 +71,14 @@ pub enum NodeError {
         expected: Offset,
         /// Where it is.
         found: Offset,
+    },
+    /// Another program has the node; this one neither applies to it nor runs anything on it.
+    #[error(
+        "another program drives the node ({by}); stop it there, or take the node out of one of the two configurations"
+    )]
+    Driven {
+        /// Who, as it says itself.
+        by: String,
     },
 }
 

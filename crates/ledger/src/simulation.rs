@@ -96,6 +96,7 @@ fn tables() -> [Table; 2] {
         ],
         key: vec![0],
         uniques: Vec::new(),
+        references: Vec::new(),
     };
     let taken = Table {
         name: "taken".to_owned(),
@@ -105,6 +106,7 @@ fn tables() -> [Table; 2] {
         ],
         key: vec![0],
         uniques: vec![vec![1]],
+        references: Vec::new(),
     };
     [list, taken]
 }

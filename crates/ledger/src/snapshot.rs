@@ -19,8 +19,8 @@ use tokio::sync::mpsc;
 
 use crate::{ChainHash, LogId, Offset, Value, codec::Malformed, replica::Durable};
 
-/// The version of the file that this program writes, and the only one it reads.
-pub const FORMAT: u8 = 1;
+/// The version of the file that this program writes, and the newest it reads: 2 has foreign keys.
+pub const FORMAT: u8 = 2;
 
 const MAGIC: &[u8; 8] = b"HERDSNAP";
 const SUM: u64 = 32;
@@ -178,11 +178,11 @@ fn each(path: &Path, mut take: impl FnMut(Part) -> Result<(), String>) -> Result
     let mut from = BufReader::new(open()?).take(head);
     let mut first = Vec::new();
     from.read_to_end(&mut first).map_err(text)?;
-    match first.strip_prefix(MAGIC.as_slice()) {
-        Some([FORMAT]) => {}
+    let format = match first.strip_prefix(MAGIC.as_slice()) {
+        Some([format @ 1..=FORMAT]) => *format,
         Some(_) => return Err("a later version of Herdsman wrote it".to_owned()),
         None => return Err("it is no backup of a ledger".to_owned()),
-    }
+    };
     let mut whole = BufReader::new(open()?);
     let mut sum = Context::new(&SHA256);
     let mut left = body;
@@ -212,7 +212,7 @@ fn each(path: &Path, mut take: impl FnMut(Part) -> Result<(), String>) -> Result
         }
         let mut bytes = vec![0; length];
         parts.read_exact(&mut bytes).map_err(text)?;
-        take(codec::decode(&bytes).map_err(|malformed| malformed.to_string())?)?;
+        take(codec::decode(&bytes, format).map_err(|malformed| malformed.to_string())?)?;
     }
     Ok(())
 }

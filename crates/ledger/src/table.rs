@@ -5,11 +5,13 @@
 
 mod check;
 mod codec;
+mod reference;
 mod sql;
 
 use std::collections::BTreeMap;
 
 use crate::value::{Kind, Unfit, Value};
+pub use reference::{OnDelete, Reference};
 
 /// A column.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +35,8 @@ pub struct Table {
     pub key: Vec<usize>,
     /// The columns of each further unique key, by place.
     pub uniques: Vec<Vec<usize>>,
+    /// The foreign keys.
+    pub references: Vec<Reference>,
 }
 
 /// How tables change.
@@ -113,6 +117,7 @@ impl TableChange {
                 if catalogue.0.contains_key(&table.name) {
                     return Err(Refused("42P07"));
                 }
+                catalogue.check_references(table)?;
                 catalogue.0.insert(table.name.clone(), table.clone());
             }
             Self::AddColumn { table, column } => {
@@ -128,6 +133,9 @@ impl TableChange {
                 *old = new;
             }
             Self::Drop { table } => {
+                if catalogue.referring_to(table).any(|(child, _)| child.name != *table) {
+                    return Err(Refused("2BP01"));
+                }
                 catalogue.0.remove(table).ok_or(Refused("42P01"))?;
             }
         }

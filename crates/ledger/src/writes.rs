@@ -49,8 +49,22 @@ pub struct Claim {
 impl KeyHash {
     /// A row, by its key: the primary one (0) or a further unique one (1, 2, …).
     fn of_row(table: &str, which: usize, values: &[&Value]) -> Self {
+        Self::of_key(0, table, which, values)
+    }
+
+    /// That a row with this key went, or has another key since.
+    fn of_gone(table: &str, which: usize, values: &[&Value]) -> Self {
+        Self::of_key(3, table, which, values)
+    }
+
+    /// That somebody refers to the row with this key since.
+    fn of_referred(table: &str, which: usize, values: &[&Value]) -> Self {
+        Self::of_key(4, table, which, values)
+    }
+
+    fn of_key(tag: u8, table: &str, which: usize, values: &[&Value]) -> Self {
         let mut writer = Writer::default();
-        writer.byte(0);
+        writer.byte(tag);
         writer.bytes(table.as_bytes());
         writer.length(which);
         for value in values {
@@ -111,6 +125,10 @@ pub fn fold(captured: Vec<RowChange>, catalogue: &Catalogue) -> Result<Vec<RowCh
 /// Unique keys count as keys: two transactions that give one e-mail to two rows conflict here rather than break the
 /// second's application. Only values a row newly takes matter: whoever was to take an older one failed at its origin.
 ///
+/// Who newly refers to a row has read that it is there, and says that it is referred to; who takes a row away, or its key,
+/// has read that nobody refers to it, and says that it went. So of two that would leave a reference to nothing the second
+/// one conflicts, while any number may refer to one row at the same time.
+///
 /// # Errors
 /// A row is of no known table.
 pub fn claims(
@@ -127,6 +145,7 @@ pub fn claims(
             let key = KeyHash::of_row(&table.name, 0, &table.key_of(row));
             claims.push(Claim { mode: Mode::Write, key });
         }
+        claim_references(change, table, catalogue, &mut claims)?;
         let Some(after) = &change.after else { continue };
         for (i, unique) in table.uniques.iter().enumerate() {
             let values = |row: &'_ Vec<Value>| -> Vec<Value> {
@@ -152,12 +171,73 @@ pub fn claims(
 
 /// What certification is to look at for a change of a table: nobody may have changed it since, and whoever wrote to it
 /// as it was conflicts.
+///
+/// Whoever changed a table as it was before another one referred to it conflicts, too: it did not look for references.
 #[must_use]
 pub fn claims_of_change(change: &TableChange) -> Vec<Claim> {
-    vec![
+    let mut claims = vec![
         Claim { mode: Mode::Write, key: KeyHash::of_schema(change.table()) },
         Claim { mode: Mode::Touch, key: KeyHash::of_table(change.table()) },
-    ]
+    ];
+    if let TableChange::Create(table) = change {
+        let parents = table.references.iter().filter(|it| it.parent != table.name);
+        claims.extend(
+            parents.map(|it| Claim { mode: Mode::Touch, key: KeyHash::of_schema(&it.parent) }),
+        );
+        claims.sort_unstable();
+        claims.dedup();
+    }
+    claims
+}
+
+/// What a change means to the rows that its row refers to, and to those that refer to it.
+fn claim_references(
+    change: &RowChange,
+    table: &Table,
+    catalogue: &Catalogue,
+    claims: &mut Vec<Claim>,
+) -> Result<(), Unfit> {
+    for reference in &table.references {
+        let parent = known(catalogue, &reference.parent)?;
+        let Some(which) = parent.key_named(&reference.key) else { continue };
+        let columns = &reference.columns;
+        if let Some(values) = newly(columns, change.before.as_deref(), change.after.as_deref()) {
+            let gone = KeyHash::of_gone(&parent.name, which, &values);
+            claims.push(Claim { mode: Mode::Read, key: gone });
+            let referred = KeyHash::of_referred(&parent.name, which, &values);
+            claims.push(Claim { mode: Mode::Touch, key: referred });
+        }
+    }
+    let mut keys: Vec<usize> = catalogue
+        .referring_to(&table.name)
+        .filter_map(|(_, reference)| table.key_named(&reference.key))
+        .collect();
+    keys.sort_unstable();
+    keys.dedup();
+    for which in keys {
+        let columns = table.key_at(which).unwrap_or_default();
+        if let Some(values) = newly(columns, change.after.as_deref(), change.before.as_deref()) {
+            let gone = KeyHash::of_gone(&table.name, which, &values);
+            claims.push(Claim { mode: Mode::Touch, key: gone });
+            let referred = KeyHash::of_referred(&table.name, which, &values);
+            claims.push(Claim { mode: Mode::Read, key: referred });
+        }
+    }
+    Ok(())
+}
+
+/// The values of these columns in `row`, unless one is null or they are the same in `other`.
+fn newly<'r>(
+    columns: &[usize],
+    other: Option<&[Value]>,
+    row: Option<&'r [Value]>,
+) -> Option<Vec<&'r Value>> {
+    let values: Vec<&Value> = columns.iter().filter_map(|at| row?.get(*at)).collect();
+    let same =
+        |other: &[Value]| columns.iter().filter_map(|at| other.get(*at)).eq(values.iter().copied());
+    let new =
+        !values.is_empty() && !values.iter().any(|it| it.is_null()) && !other.is_some_and(same);
+    new.then_some(values)
 }
 
 fn known<'c>(catalogue: &'c Catalogue, table: &str) -> Result<&'c Table, Unfit> {

@@ -22,6 +22,8 @@ const AGAIN: (Duration, Duration) = (Duration::from_millis(20), Duration::from_s
 enum Stop {
     /// It will be tried again.
     Trouble(String),
+    /// Another program drives it; it will be tried again.
+    Driven(String),
     /// It may not go on; `written` says that the node is to write it down.
     Fenced { why: String, written: bool },
 }
@@ -30,6 +32,7 @@ impl From<NodeError> for Stop {
     fn from(error: NodeError) -> Self {
         match error {
             NodeError::Diverged(why) => Self::Fenced { why, written: true },
+            NodeError::Driven { .. } => Self::Driven(error.to_string()),
             NodeError::Environmental(_) | NodeError::Moved { .. } => {
                 Self::Trouble(error.to_string())
             }
@@ -61,14 +64,18 @@ pub(super) async fn forever(shared: Arc<Shared>, at: usize) {
     loop {
         let before = member.status.borrow().applied;
         let Err(stop) = follow(&shared, member).await else { return };
+        let driven = matches!(stop, Stop::Driven(_));
         match stop {
-            Stop::Trouble(why) => {
+            Stop::Trouble(why) | Stop::Driven(why) => {
                 tracing::warn!(
                     node = member.node.name(),
                     why,
                     "the node cannot follow the log for now"
                 );
-                member.set(Condition::Troubled(why));
+                member.status.send_modify(|status| {
+                    status.condition = Condition::Troubled(why);
+                    status.driven = driven;
+                });
                 let moved = member.status.borrow().applied > before;
                 pause = if moved { AGAIN.0 } else { (pause * 2).min(AGAIN.1) };
                 tokio::time::sleep(pause).await;
@@ -123,6 +130,7 @@ async fn follow(shared: &Shared, member: &Member) -> Result<(), Stop> {
     member.status.send_modify(|status| {
         status.applied = durable.applied;
         status.condition = Condition::Following;
+        status.driven = false;
     });
     let mut records = ahead;
     loop {

@@ -258,6 +258,9 @@ impl Ledger {
             Condition::Starting => {
                 Err(RequestError::Node(name.to_owned(), "it is starting".to_owned()))
             }
+            Condition::Troubled(why) if status.driven => {
+                Err(RequestError::Node(name.to_owned(), why.clone()))
+            }
             Condition::Following | Condition::Troubled(_) => Ok(member),
         }
     }

@@ -91,8 +91,8 @@ proptest! {
 
     /// Bytes with a right checksum, as a defect of ours could write them.
     #[test]
-    fn no_bytes_make_it_panic(kind in 0_u8..12, body in proptest::collection::vec(any::<u8>(), 0..80)) {
-        let mut bytes = [MAGIC.as_slice(), &[FORMAT, kind], &LOG.0, &body].concat();
+    fn no_bytes_make_it_panic(format in 1..=FORMAT, kind in 0_u8..12, body in proptest::collection::vec(any::<u8>(), 0..80)) {
+        let mut bytes = [MAGIC.as_slice(), &[format, kind], &LOG.0, &body].concat();
         bytes.extend_from_slice(&checksum(&bytes));
         if let Ok(entry) = Entry::decode(&bytes, LOG) {
             prop_assert_eq!(entry.encode(LOG).unwrap(), bytes, "an entry has one encoding");
@@ -110,6 +110,34 @@ fn entries_of_others_are_told_from_damaged_and_newer_ones() {
     let mut newer = [MAGIC.as_slice(), &[FORMAT + 1], b"whatever it says"].concat();
     newer.extend_from_slice(&checksum(&newer));
     assert_eq!(Entry::decode(&newer, LOG), Err(NotAnEntry::Newer(FORMAT + 1)));
+}
+
+#[test]
+fn an_entry_is_written_in_the_oldest_format_that_has_words_for_it() {
+    use crate::table::{OnDelete, Reference};
+    let create = |table| Entry::Define {
+        attempt: Attempt { request: RequestId([0; 16]), number: 1 },
+        base: Offset(1),
+        change: TableChange::Create(table),
+    };
+    let plain = create(account()).encode(LOG).unwrap();
+    assert_eq!(plain[2], 1);
+    let mut table = account();
+    table.references.push(Reference {
+        columns: vec![0],
+        parent: "other".to_owned(),
+        key: vec!["id".to_owned()],
+        on_delete: OnDelete::Cascade,
+    });
+    let referring = create(table).encode(LOG).unwrap();
+    assert_eq!(referring[2], 2);
+    assert_eq!(Entry::decode(&referring, LOG).unwrap().encode(LOG).unwrap(), referring);
+    let mut newer = plain;
+    newer[2] = 2;
+    let whole = newer.len() - CHECKSUM;
+    let sum = checksum(&newer[..whole]);
+    newer[whole..].copy_from_slice(&sum);
+    assert!(matches!(Entry::decode(&newer, LOG), Err(NotAnEntry::Damaged(_))));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use super::{Answer, Engine, NodeError, SqlError};
 use crate::{
     Value,
-    table::{Column, Table},
+    table::{Column, OnDelete, Reference, Table},
     value::Kind,
 };
 
@@ -85,7 +85,16 @@ pub(super) trait Dialect: Send + Sync + 'static {
     /// What a connection is told by from outside, to be ended.
     type Handle: Clone + PartialEq + Send + Sync + 'static;
 
+    /// A lock on the node; dropped, or when this program is gone, somebody else may have it.
+    type Hold: Send + Sync + 'static;
+
     fn engine(&self) -> Engine;
+
+    /// Takes the lock; `None` if another program has it.
+    async fn hold(&self) -> Result<Option<Self::Hold>, Failure>;
+
+    /// Whether the lock is held still.
+    async fn holds(&self, hold: &mut Self::Hold) -> bool;
 
     async fn connect(&self, purpose: Purpose) -> Result<Self::Session, Failure>;
 
@@ -163,6 +172,21 @@ pub(super) trait Dialect: Send + Sync + 'static {
 
     /// The triggers of a table; they may be there already.
     fn triggers(&self, table: &Table) -> Vec<String>;
+
+    /// What a foreign key's definition says of rows that refer to one that goes.
+    fn on_delete(&self, what: OnDelete) -> &'static str {
+        match what {
+            OnDelete::Refuse => "",
+            OnDelete::Cascade => " ON DELETE CASCADE",
+            OnDelete::SetNull => " ON DELETE SET NULL",
+        }
+    }
+
+    /// What a table is to do when a row goes that others refer to, where the engine's own cascades would not be captured.
+    /// It may be there already.
+    fn cascade(&self, _parent: &Table, _children: &[(&Table, &Reference)]) -> Vec<String> {
+        Vec::new()
+    }
 
     /// What is left to drop when a table has gone.
     fn drop_rest(&self, _table: &str) -> Vec<String> {

@@ -4,6 +4,7 @@ mod apply;
 mod capture;
 mod checksum;
 mod clients;
+mod guard;
 mod notes;
 mod transfer;
 
@@ -14,6 +15,7 @@ use std::{
 
 use async_trait::async_trait;
 use clients::Clients;
+use guard::Guard;
 use tokio::sync::{Mutex, mpsc};
 
 use super::{
@@ -38,6 +40,10 @@ pub(super) struct SqlNode<D: Dialect> {
 
 struct Shared<D: Dialect> {
     dialect: D,
+    /// That no other program drives the node.
+    guard: Mutex<Guard<D>>,
+    /// What this program signs with.
+    token: String,
     /// The one connection that applies; gone after trouble.
     applier: Mutex<Option<D::Session>>,
     /// What that connection is told by.
@@ -53,6 +59,8 @@ impl<D: Dialect> SqlNode<D> {
     pub(super) fn new(name: &str, dialect: D) -> Self {
         let shared = Shared {
             dialect,
+            guard: Mutex::default(),
+            token: format!("{:032x}", fastrand::u128(..)),
             applier: Mutex::default(),
             applier_is: std::sync::Mutex::default(),
             idle: std::sync::Mutex::default(),
@@ -71,6 +79,9 @@ impl<D: Dialect> Shared<D> {
         job: impl AsyncFnOnce(&D, &mut D::Session) -> Result<T, NodeError>,
     ) -> Result<T, NodeError> {
         let mut slot = self.applier.lock().await;
+        let mut guard = self.guard.lock().await;
+        guard.get(self).await?;
+        guard.doubt();
         let mut session = match slot.take() {
             Some(session) => session,
             None => self.dialect.connect(Purpose::Apply).await.map_err(Failure::while_applying)?,
@@ -82,6 +93,7 @@ impl<D: Dialect> Shared<D> {
             never = self.keep_the_way_free() => match never {},
         };
         *slot = Some(session);
+        guard.trust();
         Ok(done)
     }
 
@@ -205,8 +217,9 @@ impl<D: Dialect> Node for SqlNode<D> {
     }
 
     async fn apply(&self, steps: &[Step]) -> Result<(), NodeError> {
-        let job =
-            async |dialect: &D, session: &mut D::Session| apply::all(dialect, session, steps).await;
+        let job = async |dialect: &D, session: &mut D::Session| {
+            apply::all(dialect, session, steps, &self.shared.token).await
+        };
         self.shared.applying(job).await
     }
 

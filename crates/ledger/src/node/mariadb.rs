@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     Value,
-    table::{Column, Table},
+    table::{Column, OnDelete, Reference, Table},
     value::Kind,
 };
 
@@ -57,6 +57,7 @@ impl Dialect for MariaDb {
     type Session = MariaDbSession;
     /// The connection's number, which the server never gives twice.
     type Handle = i64;
+    type Hold = MariaDbSession;
 
     fn engine(&self) -> Engine {
         Engine::MariaDb
@@ -72,7 +73,7 @@ impl Dialect for MariaDb {
         session
             .command(match purpose {
                 Purpose::Apply => {
-                    "SET @herdsman_apply = 1, SESSION innodb_lock_wait_timeout = 2, lock_wait_timeout = 2"
+                    "SET @herdsman_apply = 1, SESSION innodb_lock_wait_timeout = 2, lock_wait_timeout = 2, foreign_key_checks = 0"
                 },
                 Purpose::Capture => {
                     "SET @herdsman_capture = 1, SESSION innodb_lock_wait_timeout = 5, lock_wait_timeout = 5"
@@ -92,6 +93,20 @@ impl Dialect for MariaDb {
         }
         session.number = *number;
         Ok(session)
+    }
+
+    async fn hold(&self) -> Result<Option<MariaDbSession>, Failure> {
+        let mut session = self.connect(Purpose::Apply).await?;
+        // It may have nothing to do for days; and names of locks are the whole server's.
+        session.command("SET SESSION wait_timeout = 31536000").await?;
+        let got = "SELECT GET_LOCK(CONCAT('herdsman ', SHA1(DATABASE())), 0)";
+        let got = session.select(got, &[]).await?;
+        let got = got.first().and_then(|row| row.first()?.as_deref()) == Some("1");
+        Ok(got.then_some(session))
+    }
+
+    async fn holds(&self, hold: &mut MariaDbSession) -> bool {
+        hold.command("DO 1").await.is_ok()
     }
 
     fn handle(&self, session: &MariaDbSession) -> i64 {
@@ -288,6 +303,48 @@ impl Dialect for MariaDb {
                 )
             })
             .collect()
+    }
+
+    /// The engine's cascades run no triggers, and what they change would not be captured.
+    fn on_delete(&self, _what: OnDelete) -> &'static str {
+        ""
+    }
+
+    fn cascade(&self, parent: &Table, children: &[(&Table, &Reference)]) -> Vec<String> {
+        let name = self.quote(&format!("_ledger_c_{}", parent.name));
+        let follow: Vec<String> =
+            children.iter().filter_map(|(child, it)| self.follow(parent, child, it)).collect();
+        if follow.is_empty() {
+            return vec![format!("DROP TRIGGER IF EXISTS {name}")];
+        }
+        vec![format!(
+            "CREATE OR REPLACE TRIGGER {name} BEFORE DELETE ON {} FOR EACH ROW BEGIN IF @herdsman_apply IS NULL THEN {} END IF; END",
+            self.quote(&parent.name),
+            follow.concat()
+        )]
+    }
+}
+
+impl MariaDb {
+    /// What becomes of the rows that refer to one that goes.
+    fn follow(&self, parent: &Table, child: &Table, reference: &Reference) -> Option<String> {
+        let key = parent.key_at(parent.key_named(&reference.key)?)?;
+        let name_in =
+            |table: &Table, at: &usize| table.columns.get(*at).map(|it| self.quote(&it.name));
+        let own: Vec<String> =
+            reference.columns.iter().filter_map(|at| name_in(child, at)).collect();
+        let theirs = key.iter().filter_map(|at| name_in(parent, at));
+        let found: Vec<String> =
+            own.iter().zip(theirs).map(|(own, theirs)| format!("{own} = OLD.{theirs}")).collect();
+        let (child, found) = (self.quote(&child.name), found.join(" AND "));
+        match reference.on_delete {
+            OnDelete::Refuse => None,
+            OnDelete::Cascade => Some(format!("DELETE FROM {child} WHERE {found}; ")),
+            OnDelete::SetNull => {
+                let sets: Vec<String> = own.iter().map(|it| format!("{it} = NULL")).collect();
+                Some(format!("UPDATE {child} SET {} WHERE {found}; ", sets.join(", ")))
+            }
+        }
     }
 }
 

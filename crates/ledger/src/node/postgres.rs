@@ -17,6 +17,9 @@ use crate::{
     value::Kind,
 };
 
+/// What the lock is called by whom a database is driven: `herdsman` in eight bytes. PostgreSQL keeps it by database.
+const HOLD: i64 = i64::from_be_bytes(*b"herdsman");
+
 /// How long a connection may take; a healthy server answers within milliseconds.
 const CONNECT: Duration = Duration::from_secs(5);
 
@@ -42,6 +45,7 @@ impl Dialect for Postgres {
     type Session = PostgresSession;
     /// The server's process.
     type Handle = i64;
+    type Hold = PostgresSession;
 
     fn engine(&self) -> Engine {
         Engine::Postgres
@@ -70,6 +74,21 @@ impl Dialect for Postgres {
         let rows = session.select("SELECT pg_backend_pid()::bigint", &[]).await?;
         session.process = numbers(&rows).first().copied().unwrap_or_default();
         Ok(session)
+    }
+
+    async fn hold(&self) -> Result<Option<PostgresSession>, Failure> {
+        let mut session = self.connect(Purpose::Apply).await?;
+        // It may have nothing to do for days.
+        let quiet = "SET idle_session_timeout = 0; SET application_name = 'herdsman ledger guard'";
+        session.command(quiet).await?;
+        let got = "SELECT pg_try_advisory_lock($1::text::bigint)::text";
+        let got = session.select(got, &[Value::Int(HOLD)]).await?;
+        let got = got.first().and_then(|row| row.first()?.as_deref()) == Some("true");
+        Ok(got.then_some(session))
+    }
+
+    async fn holds(&self, hold: &mut PostgresSession) -> bool {
+        hold.command("SELECT 1").await.is_ok()
     }
 
     fn handle(&self, session: &PostgresSession) -> i64 {

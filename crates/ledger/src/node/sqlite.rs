@@ -1,6 +1,7 @@
 //! SQLite as a node: a file on this machine.
 
 use std::{
+    fs::{File, TryLockError},
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -72,6 +73,8 @@ impl PartialEq for Handle {
 impl Dialect for Sqlite {
     type Session = SqliteSession;
     type Handle = Handle;
+    /// Locked until it is closed.
+    type Hold = File;
 
     fn engine(&self) -> Engine {
         Engine::Sqlite
@@ -87,6 +90,27 @@ impl Dialect for Sqlite {
         let worker = Worker::start("ledger-sqlite", connection)
             .map_err(|error| Failure::Environmental(error.to_string()))?;
         Ok(SqliteSession(Handle { worker, ended: Arc::default(), interrupt }))
+    }
+
+    async fn hold(&self) -> Result<Option<File>, Failure> {
+        // Not the database itself, which others may read.
+        let mut name = self.path.clone().into_os_string();
+        name.push(".driver");
+        let path = PathBuf::from(name);
+        let trouble = |error: &dyn std::fmt::Display| {
+            Failure::Environmental(format!("{}: {error}", path.display()))
+        };
+        let opened = File::options().create(true).truncate(false).write(true).open(&path);
+        let file = opened.map_err(|error| trouble(&error))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(file)),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(trouble(&error)),
+        }
+    }
+
+    async fn holds(&self, _hold: &mut File) -> bool {
+        true
     }
 
     fn handle(&self, session: &SqliteSession) -> Handle {
@@ -197,8 +221,11 @@ fn open(path: &Path, purpose: Purpose) -> rusqlite::Result<Connection> {
     match purpose {
         Purpose::Apply => {
             connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)?;
+            // Asked where the transaction ran, and cascades are in the log.
+            connection.execute_batch("PRAGMA foreign_keys = OFF")?;
         }
         Purpose::Capture => {
+            connection.execute_batch("PRAGMA foreign_keys = ON")?;
             connection.create_scalar_function(OURS, 0, FunctionFlags::SQLITE_UTF8, |_| Ok(1))?;
         }
     }

@@ -30,10 +30,10 @@ pub(super) fn encode(part: &Part) -> Vec<u8> {
     to.0
 }
 
-pub(super) fn decode(bytes: &[u8]) -> Result<Part, Malformed> {
+pub(super) fn decode(bytes: &[u8], format: u8) -> Result<Part, Malformed> {
     let mut from = Reader::new(bytes);
     let part = match from.byte()? {
-        1 => Part::Begin(Box::new(decode_durable(&mut from)?)),
+        1 => Part::Begin(Box::new(decode_durable(&mut from, format)?)),
         2 => Part::Rows { table: from.text()?.to_owned(), rows: from.many(decode_row)? },
         3 => Part::End,
         _ => return Err(Malformed("a part is of no known kind")),
@@ -48,7 +48,7 @@ fn encode_durable(durable: &Durable, to: &mut Writer) {
     to.number(durable.applied.0);
     to.raw(&durable.hash.0);
     to.length(durable.catalogue.0.len());
-    durable.catalogue.0.values().for_each(|table| table.encode(to));
+    durable.catalogue.0.values().for_each(|table| table.encode_whole(to));
     to.length(durable.settled.len());
     for note in &durable.settled {
         to.number(note.at.0);
@@ -62,11 +62,11 @@ fn encode_durable(durable: &Durable, to: &mut Writer) {
     }
 }
 
-fn decode_durable(from: &mut Reader<'_>) -> Result<Durable, Malformed> {
+fn decode_durable(from: &mut Reader<'_>, format: u8) -> Result<Durable, Malformed> {
     let log = LogId(from.array()?);
     let genesis = Genesis { log, window: from.number()?, keys: from.number()? };
     let (applied, hash) = (Offset(from.number()?), ChainHash(from.array()?));
-    let tables = from.many(Table::decode)?;
+    let tables = from.many(if format == 1 { Table::decode } else { Table::decode_whole })?;
     let tables = tables.into_iter().map(|table| (table.name.clone(), table));
     let catalogue = Catalogue(tables.collect::<BTreeMap<_, _>>());
     let settled = from.many(|from| {

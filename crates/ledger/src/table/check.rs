@@ -1,6 +1,6 @@
 //! What every engine can hold.
 
-use super::{Column, Table};
+use super::{Column, OnDelete, Reference, Table};
 use crate::value::{Decimal, Kind, Unfit};
 
 /// PostgreSQL's names end after 63 bytes, and ours get prefixes.
@@ -9,6 +9,8 @@ const NAME_MOST: usize = 40;
 const COLUMNS_MOST: usize = 90;
 /// The same page.
 const UNIQUES_MOST: usize = 8;
+/// As many as unique keys.
+const REFERENCES_MOST: usize = 8;
 /// PostgreSQL's index entries end after 2704 bytes.
 const KEY_BYTES_MOST: u32 = 2600;
 /// Longer texts have no length but `text`.
@@ -47,6 +49,14 @@ impl Table {
                 return bad(why);
             }
         }
+        if self.references.len() > REFERENCES_MOST {
+            return bad(format!("a table has at most {REFERENCES_MOST} foreign keys"));
+        }
+        for reference in &self.references {
+            if let Err(why) = self.check_reference(reference) {
+                return bad(why);
+            }
+        }
         let nullable = |at: &usize| self.columns.get(*at).is_none_or(|column| column.nullable);
         if self.key.iter().any(nullable) {
             return bad("a column of the primary key may not be null".to_owned());
@@ -79,9 +89,34 @@ impl Table {
         Ok(())
     }
 
+    /// What can be told without the table that is referred to.
+    fn check_reference(&self, reference: &Reference) -> Result<(), String> {
+        self.check_key(&reference.columns)?;
+        let Reference { columns, parent, key, on_delete } = reference;
+        if !is_name(parent) || !key.iter().all(|name| is_name(name)) {
+            return Err("a foreign key names what is no name".to_owned());
+        }
+        if *on_delete != OnDelete::Refuse && *parent == self.name {
+            // MariaDB cannot change the table whose rows it is deleting.
+            return Err(
+                "a foreign key to the same table cannot be ON DELETE CASCADE or SET NULL: not every engine does that"
+                    .to_owned(),
+            );
+        }
+        let filled = |at: &usize| self.columns.get(*at).is_none_or(|column| !column.nullable);
+        if *on_delete == OnDelete::SetNull && columns.iter().any(filled) {
+            return Err("ON DELETE SET NULL is for columns that may be null".to_owned());
+        }
+        Ok(())
+    }
+
     /// Whether the column is in some key: engines then want its length.
     pub(crate) fn is_in_a_key(&self, at: usize) -> bool {
-        std::iter::once(&self.key).chain(&self.uniques).any(|key| key.contains(&at))
+        let referring = self.references.iter().map(|it| &it.columns);
+        std::iter::once(&self.key)
+            .chain(&self.uniques)
+            .chain(referring)
+            .any(|key| key.contains(&at))
     }
 }
 

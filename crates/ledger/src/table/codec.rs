@@ -1,6 +1,6 @@
 //! Tables in canonical bytes.
 
-use super::{Column, Table, TableChange};
+use super::{Column, OnDelete, Reference, Table, TableChange};
 use crate::{
     codec::{Malformed, Reader, Writer},
     value::Kind,
@@ -66,6 +66,7 @@ impl Column {
 }
 
 impl Table {
+    /// All but its references, which the first format does not have.
     pub(crate) fn encode(&self, to: &mut Writer) {
         to.bytes(self.name.as_bytes());
         to.length(self.columns.len());
@@ -85,26 +86,81 @@ impl Table {
             columns: from.many(Column::decode)?,
             key: from.many(decode_place)?,
             uniques: from.many(|from| from.many(decode_place))?,
+            references: Vec::new(),
         })
+    }
+
+    /// With its references.
+    pub(crate) fn encode_whole(&self, to: &mut Writer) {
+        self.encode(to);
+        to.length(self.references.len());
+        for reference in &self.references {
+            reference.encode(to);
+        }
+    }
+
+    pub(crate) fn decode_whole(from: &mut Reader<'_>) -> Result<Self, Malformed> {
+        let table = Self::decode(from)?;
+        Ok(Self { references: from.many(Reference::decode)?, ..table })
     }
 
     /// For a node's own notes.
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let mut writer = Writer::default();
-        self.encode(&mut writer);
+        if self.references.is_empty() {
+            self.encode(&mut writer);
+        } else {
+            self.encode_whole(&mut writer);
+        }
         writer.0
     }
 
     pub(crate) fn of_bytes(bytes: &[u8]) -> Result<Self, Malformed> {
         let mut reader = Reader::new(bytes);
         let table = Self::decode(&mut reader)?;
-        reader.end().map(|()| table)
+        if reader.end().is_ok() {
+            return Ok(table);
+        }
+        let references = reader.many(Reference::decode)?;
+        reader.end().map(|()| Self { references, ..table })
+    }
+}
+
+impl Reference {
+    fn encode(&self, to: &mut Writer) {
+        encode_key(&self.columns, to);
+        to.bytes(self.parent.as_bytes());
+        to.length(self.key.len());
+        self.key.iter().for_each(|name| to.bytes(name.as_bytes()));
+        to.byte(match self.on_delete {
+            OnDelete::Refuse => 0,
+            OnDelete::Cascade => 1,
+            OnDelete::SetNull => 2,
+        });
+    }
+
+    fn decode(from: &mut Reader<'_>) -> Result<Self, Malformed> {
+        Ok(Self {
+            columns: from.many(decode_place)?,
+            parent: from.text()?.to_owned(),
+            key: from.many(|from| from.text().map(str::to_owned))?,
+            on_delete: match from.byte()? {
+                0 => OnDelete::Refuse,
+                1 => OnDelete::Cascade,
+                2 => OnDelete::SetNull,
+                _ => return Err(Malformed("a foreign key does nothing that is known")),
+            },
+        })
     }
 }
 
 impl TableChange {
     pub(crate) fn encode(&self, to: &mut Writer) {
         match self {
+            Self::Create(table) if !table.references.is_empty() => {
+                to.byte(3);
+                table.encode_whole(to);
+            }
             Self::Create(table) => {
                 to.byte(0);
                 table.encode(to);
@@ -126,6 +182,7 @@ impl TableChange {
             0 => Self::Create(Table::decode(from)?),
             1 => Self::AddColumn { table: from.text()?.to_owned(), column: Column::decode(from)? },
             2 => Self::Drop { table: from.text()?.to_owned() },
+            3 => Self::Create(Table::decode_whole(from)?),
             _ => return Err(Malformed("a table changes in no known way")),
         })
     }

@@ -3,7 +3,7 @@
 //! Little is understood: tables that every engine can hold, and nothing that one of them does alone. What is not
 //! understood is refused, never passed on.
 
-use super::{Column, Table, TableChange};
+use super::{Column, OnDelete, Reference, Table, TableChange};
 use crate::{
     node::SqlError,
     value::{Decimal, Kind},
@@ -71,8 +71,13 @@ struct Rest {
 
 impl Rest {
     fn table(&mut self) -> Result<Table, SqlError> {
-        let mut table =
-            Table { name: self.name()?, columns: Vec::new(), key: Vec::new(), uniques: Vec::new() };
+        let mut table = Table {
+            name: self.name()?,
+            columns: Vec::new(),
+            key: Vec::new(),
+            uniques: Vec::new(),
+            references: Vec::new(),
+        };
         self.sign('(')?;
         loop {
             match self.peek_word() {
@@ -86,9 +91,17 @@ impl Rest {
                     let unique = self.places(&table)?;
                     table.uniques.push(unique);
                 }
-                Some(word @ ("constraint" | "foreign" | "check" | "exclude" | "like")) => {
+                Some("foreign") => {
+                    self.at += 1;
+                    self.expect("key")?;
+                    let columns = self.places(&table)?;
+                    self.expect("references")?;
+                    let reference = self.reference(columns)?;
+                    table.references.push(reference);
+                }
+                Some(word @ ("constraint" | "check" | "exclude" | "like")) => {
                     return unsupported(format!(
-                        "{} is not supported; a ledger's table has columns, PRIMARY KEY and UNIQUE",
+                        "{} is not supported; a ledger's table has columns, PRIMARY KEY, UNIQUE and FOREIGN KEY",
                         word.to_uppercase()
                     ));
                 }
@@ -128,10 +141,63 @@ impl Rest {
                     self.at += 1;
                     table.uniques.push(vec![at]);
                 }
+                Some("references") => {
+                    self.at += 1;
+                    let reference = self.reference(vec![at])?;
+                    table.references.push(reference);
+                }
                 Some(word) => return self.refuse(word),
                 None => return Ok(()),
             }
         }
+    }
+
+    /// What comes after `REFERENCES`.
+    fn reference(&mut self, columns: Vec<usize>) -> Result<Reference, SqlError> {
+        let parent = self.name()?;
+        let mut key = Vec::new();
+        if self.is_sign('(') {
+            loop {
+                key.push(self.name()?);
+                if !self.is_sign(',') {
+                    break;
+                }
+            }
+            self.sign(')')?;
+        }
+        let mut on_delete = OnDelete::Refuse;
+        while self.is("on") {
+            let deleted = self.is("delete");
+            if !deleted {
+                self.expect("update")?;
+            }
+            let action = self.action()?;
+            if deleted {
+                on_delete = action;
+            } else if action != OnDelete::Refuse {
+                return unsupported(
+                    "ON UPDATE can be NO ACTION or RESTRICT: a key that rows refer to keeps its value",
+                );
+            }
+        }
+        Ok(Reference { columns, parent, key, on_delete })
+    }
+
+    fn action(&mut self) -> Result<OnDelete, SqlError> {
+        if self.is("cascade") {
+            return Ok(OnDelete::Cascade);
+        }
+        if self.is("restrict") {
+            return Ok(OnDelete::Refuse);
+        }
+        if self.is("no") {
+            return self.expect("action").map(|()| OnDelete::Refuse);
+        }
+        self.expect("set")?;
+        if self.is("default") {
+            return unsupported("SET DEFAULT is not supported: a ledger's columns have no default");
+        }
+        self.expect("null").map(|()| OnDelete::SetNull)
     }
 
     fn refuse<T>(&self, word: &str) -> Result<T, SqlError> {
@@ -139,7 +205,7 @@ impl Rest {
             "default" | "generated" => {
                 "; give the value in each INSERT: a node that makes one up would differ from the others"
             }
-            "references" => "; a cascade is not the same on every engine",
+            "references" => "; a column that is added refers to nothing",
             _ => "",
         };
         unsupported(format!("{} is not supported in a ledger's table{hint}", word.to_uppercase()))

@@ -86,6 +86,68 @@ fn what_takes_the_same_row_or_the_same_unique_value_conflicts() {
     assert!(!conflicting(&update(1, Some("a"), Some("a")), &insert(2, Some("a"))));
 }
 
+/// `item (id bigint primary key, owner bigint null references account)`.
+fn with_items() -> Catalogue {
+    use crate::table::{OnDelete, Reference};
+    let mut catalogue = catalogue();
+    let mut item = account();
+    item.name = "item".to_owned();
+    item.columns.truncate(1);
+    item.columns.push(crate::table::Column {
+        name: "owner".to_owned(),
+        kind: crate::Kind::Int64,
+        nullable: true,
+    });
+    item.uniques.clear();
+    let on_delete = OnDelete::Refuse;
+    let parent = "account".to_owned();
+    item.references.push(Reference { columns: vec![1], parent, key: Vec::new(), on_delete });
+    crate::table::TableChange::Create(item).apply(&mut catalogue).unwrap();
+    catalogue
+}
+
+/// Whether the second one conflicts where both began before the first one committed.
+fn beaten(first: &[RowChange], second: &[RowChange]) -> bool {
+    use crate::{Offset, certify::Window, entry::Genesis, identity::LogId};
+    let of = |changes| claims(changes, &[], &with_items()).unwrap();
+    let mut window = Window::new(&Genesis { log: LogId([0; 16]), window: 10, keys: 100 });
+    window.record(Offset(1), &of(first));
+    !window.admits(Offset(0), &of(second))
+}
+
+#[test]
+fn who_refers_to_a_row_and_who_takes_it_away_conflict_and_nobody_else() {
+    let item =
+        |id: i64, owner: Option<i64>| vec![Value::Int(id), owner.map_or(Value::Null, Value::Int)];
+    let of_item = |before, after| vec![RowChange { table: "item".to_owned(), before, after }];
+    let refer = |id, owner| of_item(None, Some(item(id, Some(owner))));
+    let gone = |id| vec![change(Some(row(id, None, 1)), None)];
+    let paid = vec![change(Some(row(7, None, 1)), Some(row(7, None, 2)))];
+    let moved = vec![change(Some(row(7, None, 1)), None), change(None, Some(row(8, None, 1)))];
+    assert!(beaten(&gone(7), &refer(1, 7)), "it would refer to nothing");
+    assert!(beaten(&refer(1, 7), &gone(7)), "somebody refers to it");
+    assert!(beaten(&moved, &refer(1, 7)) && beaten(&refer(1, 7), &moved));
+    let taken = of_item(Some(item(1, Some(5))), Some(item(1, Some(7))));
+    assert!(beaten(&gone(7), &taken) && beaten(&taken, &gone(7)));
+    // Any number may refer to one row, and change the rest of it.
+    assert!(!beaten(&refer(1, 7), &refer(2, 7)));
+    assert!(!beaten(&refer(1, 7), &paid) && !beaten(&paid, &refer(1, 7)));
+    assert!(!beaten(&gone(8), &refer(1, 7)) && !beaten(&refer(1, 7), &gone(8)));
+    let nobody = of_item(None, Some(item(1, None)));
+    assert!(!beaten(&gone(7), &nobody));
+    // Who stops referring, or goes on, minds nobody; that it was there is seen where the other one runs.
+    let freed = of_item(Some(item(1, Some(7))), None);
+    assert!(!beaten(&freed, &gone(7)));
+    let kept = of_item(Some(item(1, Some(7))), Some(item(1, Some(7))));
+    assert!(!beaten(&kept, &gone(7)));
+    // Who did not know yet that there could be references.
+    let create = crate::table::TableChange::Create(with_items().0["item"].clone());
+    assert!(
+        claims_of_change(&create)
+            .contains(&Claim { mode: Mode::Touch, key: KeyHash::of_schema("account") })
+    );
+}
+
 #[test]
 fn changes_and_claims_come_back_from_their_bytes() {
     let changes = [change(Some(row(1, Some("a"), 1)), None), change(None, Some(row(2, None, -5)))];

@@ -181,6 +181,7 @@ async fn a_transaction_as_large_as_an_entry_may_be_fits_every_make_and_a_larger_
         ],
         key: vec![0],
         uniques: Vec::new(),
+        references: Vec::new(),
     };
     ledger.define("pg", random_request(), TableChange::Create(table)).await.unwrap();
     let bytes = |node: &str, byte: &str, count: usize| match node {

@@ -79,6 +79,7 @@ pub(crate) fn account() -> Table {
         ],
         key: vec![0],
         uniques: vec![vec![1]],
+        references: Vec::new(),
     }
 }
 

@@ -36,6 +36,7 @@ fn kinds() -> Table {
         columns: all.map(|(name, kind)| column(name, kind, name != "id")).into(),
         key: vec![0],
         uniques: vec![vec![6], vec![7]],
+        references: Vec::new(),
     }
 }
 

@@ -1,6 +1,9 @@
 //! Doing what the log says.
 
-use super::notes::{self, number};
+use super::{
+    guard,
+    notes::{self, number},
+};
 use crate::{
     Value,
     node::{
@@ -8,7 +11,7 @@ use crate::{
         dialect::{Dialect, Failure, Session, capture_table},
     },
     replica::{Act, Step},
-    table::{Catalogue, Table, TableChange},
+    table::{Catalogue, Reference, Table, TableChange},
     value::Kind,
     writes::RowChange,
 };
@@ -18,16 +21,17 @@ pub(super) async fn all<D: Dialect>(
     dialect: &D,
     session: &mut D::Session,
     steps: &[Step],
+    token: &str,
 ) -> Result<(), NodeError> {
     let alone = |step: &Step| matches!(step.act, Act::Define(_)) && !dialect.transactional_ddl();
     for part in steps.chunk_by(|one, next| !alone(one) && !alone(next)) {
         if let [step @ Step { act: Act::Define(change), .. }] = part
             && alone(step)
-            && prepare(dialect, session, step, change).await? == Found::There
+            && prepare(dialect, session, step, change, token).await? == Found::There
         {
             continue;
         }
-        together(dialect, session, part).await?;
+        together(dialect, session, part, token).await?;
     }
     Ok(())
 }
@@ -45,8 +49,10 @@ async fn find<D: Dialect>(
     dialect: &D,
     session: &mut D::Session,
     part: &[Step],
+    token: &str,
 ) -> Result<(Found, notes::Place), NodeError> {
     let place = notes::place(dialect, session).await?;
+    guard::check(&place, token)?;
     if let Some(why) = &place.fenced {
         return Err(NodeError::Diverged(why.clone()));
     }
@@ -75,8 +81,9 @@ async fn prepare<D: Dialect>(
     session: &mut D::Session,
     step: &Step,
     change: &TableChange,
+    token: &str,
 ) -> Result<Found, NodeError> {
-    let (found, place) = find(dialect, session, std::slice::from_ref(step)).await?;
+    let (found, place) = find(dialect, session, std::slice::from_ref(step), token).await?;
     if found == Found::There {
         return Ok(found);
     }
@@ -117,12 +124,13 @@ async fn together<D: Dialect>(
     dialect: &D,
     session: &mut D::Session,
     part: &[Step],
+    token: &str,
 ) -> Result<(), NodeError> {
     session.command(dialect.begin_apply()).await.map_err(Failure::while_applying)?;
-    // Whoever else drives this node waits here, and then finds it done.
+    // Whoever else drove this node waits here, and then finds it done, or another's.
     let lock = "UPDATE _ledger_state SET one = 1 WHERE one = 1";
     session.execute(lock, &[]).await.map_err(Failure::while_applying)?;
-    let (found, place) = find(dialect, session, part).await?;
+    let (found, place) = find(dialect, session, part, token).await?;
     if found == Found::There {
         return session.command("ROLLBACK").await.map_err(Failure::while_applying);
     }
@@ -324,7 +332,11 @@ pub(super) fn ddl<D: Dialect>(
     catalogue: &Catalogue,
 ) -> Vec<String> {
     match change {
-        TableChange::Create(table) => create(dialect, table),
+        TableChange::Create(table) => {
+            let mut all = create(dialect, table, catalogue);
+            all.extend(cascades(dialect, table, change, catalogue));
+            all
+        }
         TableChange::AddColumn { table, column } => {
             let Some(old) = catalogue.0.get(table) else { return Vec::new() };
             let mut new = old.clone();
@@ -347,25 +359,79 @@ pub(super) fn ddl<D: Dialect>(
             all
         }
         TableChange::Drop { table } => {
-            let drop = |name: &str| format!("DROP TABLE IF EXISTS {}", dialect.quote(name));
-            let mut all = vec![drop(table), drop(&capture_table(table))];
-            all.extend(dialect.drop_rest(table));
+            let old = catalogue.0.get(table);
+            let mut all =
+                old.map(|old| cascades(dialect, old, change, catalogue)).unwrap_or_default();
+            all.extend(drop_alone(dialect, table));
             all
         }
     }
 }
 
-pub(super) fn create<D: Dialect>(dialect: &D, table: &Table) -> Vec<String> {
+/// A table goes, and nobody is told.
+pub(super) fn drop_alone<D: Dialect>(dialect: &D, table: &str) -> Vec<String> {
+    let drop = |name: &str| format!("DROP TABLE IF EXISTS {}", dialect.quote(name));
+    let mut all = vec![drop(table), drop(&capture_table(table))];
+    all.extend(dialect.drop_rest(table));
+    all
+}
+
+/// What the tables that this one refers to are to do from then on when a row of theirs goes.
+fn cascades<D: Dialect>(
+    dialect: &D,
+    table: &Table,
+    change: &TableChange,
+    catalogue: &Catalogue,
+) -> Vec<String> {
+    let mut after = catalogue.clone();
+    // The log's replica has found it to be allowed.
+    if change.apply(&mut after).is_err() {
+        return Vec::new();
+    }
+    let names: std::collections::BTreeSet<&str> =
+        table.references.iter().map(|it| it.parent.as_str()).collect();
+    let parents = names.into_iter().filter_map(|name| after.0.get(name));
+    parents.flat_map(|parent| cascade(dialect, parent, &after)).collect()
+}
+
+/// What a table does when a row of it goes, where the engine does not do it by itself.
+pub(super) fn cascade<D: Dialect>(
+    dialect: &D,
+    parent: &Table,
+    catalogue: &Catalogue,
+) -> Vec<String> {
+    let children: Vec<(&Table, &Reference)> = catalogue.referring_to(&parent.name).collect();
+    dialect.cascade(parent, &children)
+}
+
+pub(super) fn create<D: Dialect>(dialect: &D, table: &Table, catalogue: &Catalogue) -> Vec<String> {
     let there = if dialect.transactional_ddl() { "" } else { "IF NOT EXISTS " };
     let columns =
         table.columns.iter().enumerate().map(|(i, it)| dialect.column(it, table.is_in_a_key(i)));
-    let names = |key: &Vec<usize>| {
+    let names_of = |table: &Table, key: &[usize]| {
         let columns = key.iter().filter_map(|at| table.columns.get(*at));
         columns.map(|it| dialect.quote(&it.name)).collect::<Vec<_>>().join(", ")
     };
+    let names = |key: &Vec<usize>| names_of(table, key);
     let mut lines: Vec<String> = columns.collect();
     lines.push(format!("PRIMARY KEY ({})", names(&table.key)));
     lines.extend(table.uniques.iter().map(|key| format!("UNIQUE ({})", names(key))));
+    for reference in &table.references {
+        let parent = if reference.parent == table.name {
+            Some(table)
+        } else {
+            catalogue.0.get(&reference.parent)
+        };
+        let Some(parent) = parent else { continue };
+        let key = parent.key_named(&reference.key).and_then(|which| parent.key_at(which));
+        lines.push(format!(
+            "FOREIGN KEY ({}) REFERENCES {} ({}){}",
+            names(&reference.columns),
+            dialect.quote(&parent.name),
+            names_of(parent, key.unwrap_or_default()),
+            dialect.on_delete(reference.on_delete)
+        ));
+    }
     let options = dialect.table_options();
     let main = format!(
         "CREATE TABLE {there}{} ({}){options}",

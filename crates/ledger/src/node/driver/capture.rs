@@ -7,7 +7,7 @@ use std::{
 
 use async_trait::async_trait;
 
-use super::{Shared, notes};
+use super::{Shared, guard, notes};
 use crate::{
     Offset, Value,
     node::{
@@ -88,6 +88,7 @@ async fn begun<D: Dialect>(
     let dialect = &seat.shared.dialect;
     // In the snapshot of the data: a place read outside of it would let updates be lost.
     let place = notes::place(dialect, session).await?;
+    guard::check(&place, &seat.shared.token)?;
     if let Some(why) = place.fenced {
         return Err(NodeError::Diverged(why).into());
     }
@@ -156,6 +157,9 @@ impl<D: Dialect> Running<D> {
         }
         let written = dialect.written(&mut self.session).await?;
         self.session.command("ROLLBACK").await?;
+        // Outside of the snapshot: nothing goes to the log from who has lost the node.
+        let place = notes::place(dialect, &mut self.session).await?;
+        guard::check(&place, &self.seat.shared.token)?;
         let missed = match (&self.written, &written) {
             (Some(before), Some(after)) => missed(before, after, &counts),
             _ => (captured.is_empty() && self.affected > 0).then(|| "a table".to_owned()),

@@ -221,23 +221,27 @@ pub(super) async fn fence<D: Dialect>(
     session.execute(&sql, &[Value::Text(why)]).await.map(|_| ())
 }
 
-/// Where the node is, the log up to there, the change of a table that is under way, and why it may not go on.
+/// Where the node is, the log up to there, the change of a table that is under way, why it may not go on, and whose it is.
 pub(super) struct Place {
     pub(super) applied: Offset,
     pub(super) hash: ChainHash,
     pub(super) window: u64,
     pub(super) pending: Option<Offset>,
     pub(super) fenced: Option<String>,
+    /// Who drives it: the token and the name.
+    pub(super) guard: Option<(String, String)>,
 }
 
 pub(super) async fn place<D: Dialect>(
     dialect: &D,
     session: &mut D::Session,
 ) -> Result<Place, NodeError> {
-    let sql = "SELECT applied, hash, entries, pending, fenced FROM _ledger_state WHERE one = 1";
+    let sql = "SELECT s.applied, s.hash, s.entries, s.pending, s.fenced, g.token, g.holder FROM _ledger_state s \
+               LEFT JOIN _ledger_guard g ON g.one = s.one WHERE s.one = 1";
     let rows = select(dialect, session, sql).await?;
     let row = rows.first().ok_or_else(|| bad("state"))?;
-    let [Some(applied), Some(hash), Some(window), pending, fenced] = row.as_slice() else {
+    let [Some(applied), Some(hash), Some(window), pending, fenced, token, holder] = row.as_slice()
+    else {
         return Err(bad("state"));
     };
     Ok(Place {
@@ -246,6 +250,7 @@ pub(super) async fn place<D: Dialect>(
         window: window.parse().map_err(|_| bad("window"))?,
         pending: pending.as_deref().and_then(|it| it.parse().ok()).map(Offset),
         fenced: fenced.clone(),
+        guard: token.clone().zip(holder.clone()),
     })
 }
 

@@ -3,7 +3,7 @@
 use tokio::sync::mpsc;
 
 use super::{
-    apply::{self, create},
+    apply::{self, cascade, create, drop_alone},
     checksum, notes,
 };
 use crate::{
@@ -113,20 +113,25 @@ pub(super) async fn fill<D: Dialect>(
     parts: &mut mpsc::Receiver<Part>,
 ) -> Result<Offset, NodeError> {
     let own = notes::catalogue(dialect, session).await.map_err(Failure::while_applying)??;
-    for name in own.0.keys() {
-        let gone = TableChange::Drop { table: name.clone() };
-        for sql in apply::ddl(dialect, &gone, &own) {
+    // Who refers to another goes before it, and comes after it.
+    for name in own.parents_first().into_iter().rev().map(|it| &it.name) {
+        for sql in drop_alone(dialect, name) {
             session.command(&sql).await.map_err(Failure::while_applying)?;
         }
         notes::define(dialect, session, name, None).await.map_err(Failure::while_applying)?;
     }
-    for table in durable.catalogue.0.values() {
+    for table in durable.catalogue.parents_first() {
         apply::refuse_strangers(dialect, session, &TableChange::Create(table.clone())).await?;
         // Written down before it is there, so that another try knows it for ours.
         notes::define(dialect, session, &table.name, Some(table))
             .await
             .map_err(Failure::while_applying)?;
-        for sql in create(dialect, table) {
+        for sql in create(dialect, table, &durable.catalogue) {
+            session.command(&sql).await.map_err(Failure::while_applying)?;
+        }
+    }
+    for table in durable.catalogue.0.values() {
+        for sql in cascade(dialect, table, &durable.catalogue) {
             session.command(&sql).await.map_err(Failure::while_applying)?;
         }
     }

@@ -56,13 +56,40 @@ fn other_changes_are_read_and_other_statements_left_alone() {
 }
 
 #[test]
+fn foreign_keys_are_read() {
+    use crate::table::{OnDelete, Reference};
+    let sql = "create table t (id int primary key, a int references o on delete no action on update restrict, \
+               b int references o (c) on delete cascade not null, d int, foreign key (a, d) references p (x, y) on delete set null)";
+    let Ok(Some(TableChange::Create(table))) = TableChange::of_sql(sql) else { panic!() };
+    let reference = |columns: &[usize], parent: &str, key: &[&str], on_delete| Reference {
+        columns: columns.to_vec(),
+        parent: parent.to_owned(),
+        key: key.iter().map(|it| (*it).to_owned()).collect(),
+        on_delete,
+    };
+    assert_eq!(
+        table.references,
+        [
+            reference(&[1], "o", &[], OnDelete::Refuse),
+            reference(&[2], "o", &["c"], OnDelete::Cascade),
+            reference(&[1, 3], "p", &["x", "y"], OnDelete::SetNull),
+        ]
+    );
+    assert!(!table.columns[2].nullable);
+}
+
+#[test]
 fn what_is_not_understood_is_refused() {
     let cases = [
         ("create index i on t (a)", "0A000"),
         ("create table if not exists t (id int primary key)", "0A000"),
         ("create table t (id serial primary key)", "0A000"),
         ("create table t (id int primary key default 1)", "0A000"),
-        ("create table t (id int primary key, o int references o)", "0A000"),
+        ("create table t (id int primary key, o int references o on update cascade)", "0A000"),
+        ("create table t (id int primary key, o int references o on delete set default)", "0A000"),
+        ("create table t (id int primary key, o int references o deferrable)", "42601"),
+        ("create table t (id int primary key, foreign key (o) references o)", "42703"),
+        ("alter table t add column o int references o", "0A000"),
         ("create table t (id int primary key, check (id > 0))", "0A000"),
         ("create table t (id int primary key, price numeric)", "0A000"),
         ("create table t (id int primary key) -- tail", "0A000"),

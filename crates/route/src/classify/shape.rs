@@ -21,9 +21,9 @@ enum Part {
 
 const PARTS: [Part; 256] = {
     let mut parts = [Part::Stop; 256];
-    let mut byte = 0;
+    let mut byte = 0_u8;
     while byte < 128 {
-        parts[byte] = match byte as u8 {
+        parts[byte as usize] = match byte {
             b'0'..=b'9' => Part::Digit,
             b'A'..=b'Z' | b'a'..=b'z' | b'_' => Part::Word,
             b'.' => Part::Dot,

@@ -79,7 +79,7 @@ pub(super) fn receive<S: Socket>(
     let heard = plain.try_call(Interest::READABLE, wanted, || {
         // The runtime has found it readable, and has woken whom it was to.
         ears.armed = false;
-        Ok(recv_from(plain, room)?)
+        recv_from(plain, room)
     });
     ears.quiet = !matches!(heard, Poll::Ready(Ok(count)) if count == wanted);
     heard

@@ -54,6 +54,7 @@ fn lasts() -> Duration {
     Duration::from_secs(if soak() { seconds.unwrap_or(600) } else { 15 })
 }
 
+#[expect(clippy::print_stdout, reason = "the figures are published with --nocapture")]
 fn report(line: &str) {
     use std::io::Write as _;
     println!("{line}");

@@ -7,7 +7,7 @@
 //! what its statements find to be a conflict is what they then overwrite, or the server refuses to go on and it is done
 //! again. Where that does not help – large transactions that come in parts, rows that local writers never leave alone,
 //! rows that claim the same value of another unique constraint – it is done carefully: READ COMMITTED, rows locked first,
-//! one statement at a time. Where there is much to apply, other sessions help: see [`lanes`].
+//! one statement at a time. Where there is much to apply, other sessions help: see `lanes`.
 
 mod batches;
 mod careful;

@@ -238,7 +238,11 @@ impl Relay {
             self.card.enter(State::Active, self.shared.clock.now());
         }
         match fed {
-            Fed::More => self.stuck = Stuck::Bytes,
+            Fed::More => {
+                self.stuck = Stuck::Bytes;
+                // Where there may be more of them, nobody wakes this task: it is to try once more.
+                moved |= !self.client_ears.quiet;
+            }
             Fed::Wait => self.stuck = Stuck::Server,
             Fed::Need => return Step::Event(Event::Need),
             Fed::Goodbye => return Step::Event(Event::Gone),

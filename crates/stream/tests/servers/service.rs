@@ -410,8 +410,9 @@ async fn wait_until(sandbox: &Sandbox, node: &str, question: &str) {
 async fn wait_for_slot(sandbox: &Sandbox) {
     let client = sandbox.sql("n1", "postgres").await.unwrap();
     for _ in 0..500 {
-        let active =
-            "SELECT count(*) FROM pg_replication_slots WHERE active AND slot_type = 'logical'";
+        // A slot is active while it is being made, too, and lost if its server is killed then.
+        let active = "SELECT count(*) FROM pg_replication_slots s JOIN pg_stat_replication r ON r.pid = s.active_pid
+                      WHERE s.slot_type = 'logical' AND r.state = 'streaming'";
         if client.query_one(active, &[]).await.unwrap().get::<_, i64>(0) == 1 {
             return;
         }

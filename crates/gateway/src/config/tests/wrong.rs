@@ -25,7 +25,7 @@ fn with_users(section: &str, expected: &str) {
 fn unknown_keys_and_wrong_shapes_are_refused() {
     check(
         "listn: x",
-        "7:3: unknown key `listn` in `gateway`, expected listen, unix_socket_dir, workers, tls, proxy_protocol, auth, trust_loopback, users, auth_file, auth_query, databases, admins, stats_users, hold, hold_queue, max_clients, login_timeout, drain_timeout, linger, session_state, write_guard, guard_lease, read_in_split_brain, slow_query, prepared_statements, switchover or pool",
+        "7:3: unknown key `listn` in `gateway`, expected listen, unix_socket_dir, workers, tls, proxy_protocol, auth, trust_loopback, users, auth_file, auth_query, databases, admins, stats_users, hold, hold_queue, max_clients, max_user_clients, max_database_clients, max_address_clients, login_timeout, drain_timeout, linger, session_state, write_guard, guard_lease, read_in_split_brain, slow_query, prepared_statements, switchover or pool",
     );
     check(
         "pool: {sizes: 3}",

@@ -35,7 +35,7 @@ fn unknown_keys_and_wrong_shapes_are_refused() {
     check("users: [a]", "7:10: `gateway.users` is a list, expected a map of keys and values");
     check(
         "users: {app: {passwd: s3cret}}",
-        "7:17: unknown key `passwd` in `gateway.users.app`, expected password, b64password, password_file, password_env, password_command, auth, server_user, server_password, server_b64password, server_password_file, server_password_env, server_password_command or pool",
+        "7:17: unknown key `passwd` in `gateway.users.app`, expected password, b64password, password_file, password_env, password_command, auth, server_user, server_password, server_b64password, server_password_file, server_password_env, server_password_command, max_clients or pool",
     );
     check(
         "databases: {d: {pool: {connect_timeout: 1s}}}",
@@ -43,7 +43,7 @@ fn unknown_keys_and_wrong_shapes_are_refused() {
     );
     check(
         "databases: {d: {nodes: [a]}}",
-        "7:19: unknown key `nodes` in `gateway.databases.d`, expected dbname, group, target or pool",
+        "7:19: unknown key `nodes` in `gateway.databases.d`, expected dbname, group, target, max_clients or pool",
     );
     check(
         "tls: {cert: /x}",

@@ -9,7 +9,7 @@ use tokio::time::{Instant, timeout_at};
 use tracing::field::Empty;
 
 use super::buffers::Work;
-use super::socket::Ears;
+use super::socket::{Ears, Socket as _};
 use super::{End, Relay, Stuck, guard, transfer};
 use crate::checkout::{self, Need};
 use crate::client::{Card, State};
@@ -174,10 +174,12 @@ impl Relay {
         self.card.node.store(node + 1, Ordering::Relaxed);
         self.card.enter(State::Active, self.shared.clock.now());
         self.began = Some(Instant::now());
+        // It is asked nothing yet; what it says of itself is found when it is listened to. Under TLS only a try to receive
+        // has the task woken.
+        let quiet = lease.server.stream.plain().is_some();
+        self.server_ears = Ears { quiet, armed: false };
         self.lease = Some(lease);
         self.stuck = Stuck::Not;
-        // It is asked nothing yet; what it says of itself is found when it is listened to.
-        self.server_ears = Ears { quiet: true, armed: false };
         self.unheard = false;
     }
 

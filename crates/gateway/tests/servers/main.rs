@@ -17,3 +17,4 @@ mod peers;
 mod published;
 mod ryw;
 mod switchover;
+mod transports;

@@ -138,7 +138,9 @@ async fn fuzz(majors: Option<Vec<u32>>, lanes: usize) {
         let noted = mesh.ask(&node, "SELECT count(*) FROM herdsman.lanes").await.unwrap();
         used += usize::from(noted != "0");
     }
-    assert!((lanes == 1) == (used == 0), "{lanes} lanes, and {used} nodes have used them");
+    // Whether lots come that have no key in common is chance where runs are few; that such lots use lanes, `apply::lanes` shows.
+    assert!(lanes > 1 || used == 0, "{lanes} lanes, and {used} nodes have used them");
+    assert!(!soak() || lanes == 1 || used > 0, "{lanes} lanes, and nobody has ever used them");
     report(&format!(
         "mesh fuzz on {majors:?}, {lanes} lanes: {runs} runs from HERDSMAN_SEED={first}: {}",
         all.figures()

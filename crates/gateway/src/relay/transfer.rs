@@ -407,6 +407,7 @@ impl Step {
     }
 }
 
+#[cold]
 fn lost(words: &str) -> Step {
     Step::Event(Event::Lost(Told { code: None, words: words.to_owned(), unsent: false }))
 }

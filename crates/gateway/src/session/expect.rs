@@ -69,6 +69,12 @@ impl Expects {
         self.queue.front().copied()
     }
 
+    /// What is to come, if it is one thing only.
+    #[inline]
+    pub(super) fn only(&self) -> Option<Expect> {
+        if self.queue.len() == 1 { self.front() } else { None }
+    }
+
     #[inline]
     pub(super) fn front_mut(&mut self) -> Option<&mut Expect> {
         self.queue.front_mut()

@@ -1,6 +1,7 @@
 //! What a server says, on its way to the client.
 
 mod failure;
+mod ordinary;
 
 use super::expect::Expect;
 use super::{Held, Outputs, Received, Session};
@@ -32,6 +33,9 @@ impl Session {
         held: &mut Held<'_>,
         out: &mut Outputs,
     ) -> (usize, Received) {
+        if self.receive_ordinary(input, out) {
+            return (input.len(), Received::Done);
+        }
         // Everything between `run` and `at` goes to the client as it is.
         let (mut at, mut run) = (0, 0);
         let received = loop {
@@ -319,6 +323,7 @@ fn show(input: &[u8], from: usize, to: usize, out: &mut Outputs) {
     }
 }
 
+#[cold]
 const fn nonsense(why: &'static str) -> Next {
     Next::Stop(Received::Nonsense(Malformed(why)))
 }

@@ -60,6 +60,8 @@ pub mod code {
 
 impl Problem {
     /// An error without details.
+    // Cold, as all of these: what leads to them is kept apart from what runs for every statement.
+    #[cold]
     #[must_use]
     pub fn new(code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
         Self { code, message: message.into(), detail: None, hint: None }

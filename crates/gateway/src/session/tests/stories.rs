@@ -507,6 +507,79 @@ fn a_message_may_come_in_pieces() {
     }
 }
 
+/// What the answers to these come to: what the client is shown, what comes next, and what is known afterwards.
+fn come_to(
+    asked: &[&str],
+    answered: &[&str],
+    cut: Option<usize>,
+) -> (Vec<String>, Received, String) {
+    let mut story = Story::new();
+    story.client(asked);
+    story.attach(FakeServer::default());
+    let mut answer = Vec::new();
+    for said in answered {
+        put_backend(&mut answer, said);
+    }
+    if let Some(cut) = cut {
+        story.from_server.extend_from_slice(&answer[..cut]);
+        assert_eq!(story.server(&[]), Received::More);
+        story.from_server.extend_from_slice(&answer[cut..]);
+    } else {
+        story.from_server = answer;
+    }
+    let received = story.server(&[]);
+    assert!(story.from_server.is_empty() || received != Received::Done, "something was left");
+    // Whether it was shown is decided for each part.
+    story.session.shown = true;
+    let known = format!("{:?} {:?}", story.session, story.server.map(|server| server.settings));
+    (tell(&story.out.to_client, false), received, known)
+}
+
+#[test]
+fn an_answer_in_one_piece_comes_to_what_it_does_in_two() {
+    let asked: [&[&str]; 6] = [
+        &["Q select 1"],
+        &["Q insert into t values (1)"],
+        &["Q begin", "Q select 1"],
+        &["Q select 1", "Q select 2"],
+        &["Q set work_mem = '1MB'"],
+        &["P - select 1", "B - -", "E -", "S"],
+    ];
+    let answered: [&[&str]; 11] = [
+        &["T", "D row", "C SELECT 1", "Z I"],
+        &["C INSERT 0 1", "Z I"],
+        &["C ROLLBACK", "Z I"],
+        &["T", "D a", "C SELECT 1", "T", "D b", "C SELECT 1", "Z I"],
+        &["C SELECT 1", "Z T"],
+        &["N SyncRepWaitForLSN", "C INSERT 0 1", "Z I"],
+        &["S application_name x", "C SET", "Z I"],
+        &["E 42601 no", "Z I"],
+        &["T", "D row", "E 42601 no", "Z I"],
+        &["C BEGIN", "Z T", "T", "D row", "C SELECT 1", "Z T"],
+        &["1", "2", "D row", "C SELECT 1", "Z I"],
+    ];
+    for asked in asked {
+        for answered in answered {
+            let whole = come_to(asked, answered, None);
+            // Within the last message: what comes before that says nothing of its own yet.
+            for cut in [1, 5] {
+                let len: usize = {
+                    let mut bytes = Vec::new();
+                    answered.iter().for_each(|said| put_backend(&mut bytes, said));
+                    bytes.len()
+                };
+                if whole.1 == Received::Done {
+                    assert_eq!(
+                        whole,
+                        come_to(asked, answered, Some(len - cut)),
+                        "{asked:?} {answered:?}"
+                    );
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn a_check_travels_with_a_write_and_is_not_seen() {
     let mut story = Story::new();

@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::ApiState;
 use crate::server::{ACCEPT_PAUSE, is_of_one_client};
+use crate::tally::Tally;
 
 /// How long somebody may take to say what is wanted.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -32,6 +33,7 @@ const MOST: usize = 256;
 pub(crate) async fn serve(
     listeners: Vec<TcpListener>,
     state: watch::Receiver<Arc<ApiState>>,
+    tally: Tally,
     stop: CancellationToken,
 ) {
     let mut asking = JoinSet::new();
@@ -42,7 +44,7 @@ pub(crate) async fn serve(
             Some(_ended) = asking.join_next() => {}
             accepted = accept(&listeners), if asking.len() < MOST => match accepted {
                 Ok((stream, peer)) => {
-                    asking.spawn(answer(stream, peer, Arc::clone(&state.borrow())));
+                    asking.spawn(answer(stream, peer, Arc::clone(&state.borrow()), tally.clone()));
                 }
                 Err(error) if is_of_one_client(&error) => {}
                 Err(error) => {
@@ -64,7 +66,7 @@ async fn accept(listeners: &[TcpListener]) -> std::io::Result<(TcpStream, Socket
 }
 
 /// No answer is no error to HAProxy: it leaves the server as it is.
-async fn answer(stream: TcpStream, peer: SocketAddr, state: Arc<ApiState>) {
+async fn answer(stream: TcpStream, peer: SocketAddr, state: Arc<ApiState>, tally: Tally) {
     let asked = timeout(PATIENCE, async {
         let (reading, mut writing) = stream.into_split();
         let mut reading = reading.take(LONGEST);
@@ -73,7 +75,10 @@ async fn answer(stream: TcpStream, peer: SocketAddr, state: Arc<ApiState>) {
         let line = String::from_utf8_lossy(&line);
         let answer = line.lines().next().and_then(|line| verdict(line, &state.watch.topology()));
         match answer {
-            Some(answer) => writing.write_all(answer.as_bytes()).await?,
+            Some(answer) => {
+                writing.write_all(answer.as_bytes()).await?;
+                tally.agent_answered();
+            }
             None => tracing::debug!(%peer, "an agent check names no node we know; set agent-send"),
         }
         writing.shutdown().await
@@ -99,7 +104,7 @@ fn verdict(line: &str, topology: &Topology) -> Option<String> {
     Some(match (writes, topology.is_writer(name)) {
         (_, true) => "ready up 100%\n".to_owned(),
         (true, false) => format!("down #{}\n", comment("not the primary")),
-        (false, false) if node.readable => format!("ready up {}%\n", weight(node)),
+        (false, false) if node.readable => format!("ready up {}%\n", weight(node, topology)),
         (false, false) if node.answers() && node.role == Role::Standby => {
             format!("drain up #{}\n", comment(&node.reasons.join("; ")))
         }
@@ -107,11 +112,23 @@ fn verdict(line: &str, topology: &Topology) -> Option<String> {
     })
 }
 
-/// Full up to a second behind, half at two, a tenth at ten; at least one.
-fn weight(node: &NodeView) -> u32 {
-    let seconds = node.lag.map_or(0.0, |lag| lag.seconds);
-    (1..=100).rev().find(|weight| f64::from(*weight) * seconds <= 100.0).unwrap_or(1)
+/// Of 100: what is left by lag – all up to a second behind, half at two, a tenth at ten – and by how long it takes to answer:
+/// all up to [`QUICK`] or twice as long as the quickest reader, half at twice that. At least one.
+fn weight(node: &NodeView, topology: &Topology) -> u32 {
+    let behind = node.lag.map_or(0.0, |lag| lag.seconds).max(1.0);
+    let quickest = topology
+        .readers()
+        .filter_map(|name| topology.nodes.get(name)?.latency_seconds)
+        .fold(f64::INFINITY, f64::min);
+    // Where none is known there is nothing to compare with.
+    let fair = (quickest * 2.0).max(QUICK);
+    let slower = node.latency_seconds.map_or(1.0, |own| own / fair).max(1.0);
+    (1..=100).rev().find(|weight| f64::from(*weight) * behind * slower <= 100.0).unwrap_or(1)
 }
+
+/// Who answers within so many seconds is quick, whoever is quicker: below, a look at the clock tells about this machine and
+/// not about the server.
+const QUICK: f64 = 0.025;
 
 /// What HAProxy shows beside the state: one short line.
 fn comment(text: &str) -> String {
@@ -192,8 +209,31 @@ mod tests {
         let node =
             |seconds| NodeView { lag: Some(Lag { bytes: 0, seconds }), ..NodeView::default() };
         for (seconds, expected) in [(0.0, 100), (1.0, 100), (2.0, 50), (10.0, 10), (1e9, 1)] {
-            assert_eq!(weight(&node(seconds)), expected, "{seconds}");
+            assert_eq!(weight(&node(seconds), &Topology::default()), expected, "{seconds}");
         }
-        assert_eq!(weight(&NodeView::default()), 100, "not known to be behind");
+        let unknown = NodeView::default();
+        assert_eq!(weight(&unknown, &Topology::default()), 100, "not known to be behind");
+    }
+
+    #[test]
+    fn whoever_takes_much_longer_to_answer_than_the_quickest_reader_weighs_less() {
+        let answers = |two: f64, three: f64| {
+            let mut herd = herd();
+            for (name, latency, seconds) in [("n2", two, 0.5), ("n3", three, 2.0)] {
+                let node = herd.nodes.get_mut(&NodeName::new(name).unwrap()).unwrap();
+                node.latency_seconds = Some(latency);
+                node.lag = Some(Lag { bytes: 0, seconds });
+            }
+            ["n2", "n3"].map(|line| verdict(line, &herd).unwrap())
+        };
+        let told = |two: u32, three: u32| [two, three].map(|it| format!("ready up {it}%\n"));
+        // The second one is two seconds behind: half, whatever it takes to answer.
+        assert_eq!(answers(0.001, 0.001), told(100, 50));
+        assert_eq!(answers(0.001, 0.025), told(100, 50), "as quick as can be told");
+        assert_eq!(answers(0.001, 0.1), told(100, 12));
+        assert_eq!(answers(0.2, 0.1), told(100, 50), "twice the quickest");
+        assert_eq!(answers(0.4, 0.1), told(50, 50), "four times the quickest");
+        assert_eq!(answers(60.0, 0.001), told(1, 50));
+        assert_eq!(answers(3.0, 3.0), told(100, 50), "all are slow: none is slower");
     }
 }

@@ -25,6 +25,7 @@ use crate::live::{Body, LiveRefusal, LiveRequest};
 use crate::problem::Problem;
 use crate::reply::Follow;
 use crate::state::View;
+use crate::tally::Tally;
 use crate::target::Query;
 use crate::{
     ApiState, HookBoard, LiveFeed, LiveStream, MeshControl, Metrics, TlsIdentity, control,
@@ -41,6 +42,7 @@ pub(crate) struct Shared {
     pub(crate) metrics: watch::Receiver<Option<Arc<dyn Metrics>>>,
     pub(crate) hooks: watch::Receiver<Option<Arc<dyn HookBoard>>>,
     pub(crate) events: Events,
+    pub(crate) tally: Tally,
     pub(crate) stop: CancellationToken,
 }
 
@@ -88,6 +90,7 @@ pub(crate) async fn serve(
     about: Option<Arc<NodeName>>,
     shared: Shared,
 ) {
+    let _open = shared.tally.open();
     // Answers are small and whole; waiting to fill a packet would only delay them. Best effort.
     let _best_effort = stream.set_nodelay(true);
     let tls = shared.tls.as_ref().map(|tls| tls.borrow().clone());
@@ -141,7 +144,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let Client { peer, certificate } = client;
-    let Shared { state, tls: _, live, mesh, metrics, hooks, events, stop } = shared;
+    let Shared { state, tls: _, live, mesh, metrics, hooks, events, tally, stop } = shared;
     let last_use = Arc::new(LastUse { began: Instant::now(), millis: AtomicU64::new(0) });
     let limit = || state.borrow().config.request_timeout;
     let service = service_fn({
@@ -166,6 +169,7 @@ where
                         metrics: metrics.as_deref(),
                         hooks: hooks.as_deref(),
                         events: &events,
+                        tally: &tally,
                         about: about.as_deref(),
                         certificate: certificate.as_deref(),
                         peer,
@@ -181,11 +185,14 @@ where
                     })
                 }
             };
+            let tally = tally.clone();
             async move {
-                Ok::<_, Infallible>(match response {
+                let response = match response {
                     Ok(response) => response,
                     Err(pending) => pending.await,
-                })
+                };
+                tally.answered(response.status());
+                Ok::<_, Infallible>(response)
             }
         }
     });
@@ -252,6 +259,7 @@ struct Door<'a> {
     metrics: Option<&'a dyn Metrics>,
     hooks: Option<&'a dyn HookBoard>,
     events: &'a Events,
+    tally: &'a Tally,
     /// The node whose port it is.
     about: Option<&'a NodeName>,
     /// The names in the client's certificate.
@@ -261,8 +269,7 @@ struct Door<'a> {
 
 impl Door<'_> {
     fn respond(&self, request: &Request<Incoming>) -> Answer {
-        let Self { state, live, mesh, metrics, hooks, events: _, about, certificate: _, peer: _ } =
-            *self;
+        let Self { state, live, mesh, metrics, hooks, tally, about, .. } = *self;
         let span = control::span(request.method(), request.uri().path());
         let _inside = span.enter();
         let began = Instant::now();
@@ -277,6 +284,7 @@ impl Door<'_> {
             metrics,
             hooks,
             about,
+            counted: tally.read(),
             now: state.watch.now(),
         };
         let head = *request.method() == Method::HEAD || *request.method() == Method::OPTIONS;

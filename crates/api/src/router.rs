@@ -45,7 +45,8 @@ fn try_answer(method: &Method, uri: &Uri, view: &View<'_>) -> Result<Reply, Prob
             _ => Err(Problem::UnknownPath(path)),
         };
     };
-    if !(readable || options && matches!(route, Route::Health(_))) {
+    // As Patroni does, whose checks and metrics are at one port.
+    if !(readable || options && matches!(route, Route::Health(_) | Route::Metrics)) {
         return Err(Problem::Method { method: method.to_string(), path });
     }
     let query = Query::parse(uri.query().unwrap_or_default());

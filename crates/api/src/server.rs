@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::connection::{self, Shared};
 use crate::events::Events;
+use crate::tally::Tally;
 use crate::{
     ApiState, BindError, HookBoard, Listen, LiveStream, MeshControl, Metrics, TlsIdentity, agent,
     listen,
@@ -168,25 +169,17 @@ impl Server {
     /// five seconds, ends what follows a stream at once, and returns.
     pub async fn run(self, shutdown: CancellationToken) {
         let Self { doors, agents, addresses: _, handle } = self;
-        let asked = agent::serve(agents, handle.state.subscribe(), shutdown.clone());
+        let tally = Tally::default();
+        let asked = agent::serve(agents, handle.state.subscribe(), tally.clone(), shutdown.clone());
         let events = Events::new();
         let happening = events.gather(handle.state.subscribe(), shutdown.clone());
-        tokio::join!(serve(doors, &handle, events.clone(), shutdown), asked, happening);
+        let shared = handle.shared(events.clone(), tally, shutdown.clone());
+        tokio::join!(serve(doors, shared, shutdown), asked, happening);
     }
 }
 
-async fn serve(doors: Vec<Door>, handle: &Handle, events: Events, shutdown: CancellationToken) {
-    let mut state = handle.state.subscribe();
-    let shared = Shared {
-        state: handle.state.subscribe(),
-        tls: handle.tls.as_ref().map(watch::Sender::subscribe),
-        live: handle.live.subscribe(),
-        mesh: handle.mesh.subscribe(),
-        metrics: handle.metrics.subscribe(),
-        hooks: handle.hooks.subscribe(),
-        events,
-        stop: shutdown.clone(),
-    };
+async fn serve(doors: Vec<Door>, shared: Shared, shutdown: CancellationToken) {
+    let mut state = shared.state.clone();
     let mut connections = JoinSet::new();
     let mut turn = 0;
     loop {
@@ -217,6 +210,20 @@ async fn serve(doors: Vec<Door>, handle: &Handle, events: Events, shutdown: Canc
 }
 
 impl Handle {
+    fn shared(&self, events: Events, tally: Tally, stop: CancellationToken) -> Shared {
+        Shared {
+            state: self.state.subscribe(),
+            tls: self.tls.as_ref().map(watch::Sender::subscribe),
+            live: self.live.subscribe(),
+            mesh: self.mesh.subscribe(),
+            metrics: self.metrics.subscribe(),
+            hooks: self.hooks.subscribe(),
+            events,
+            tally,
+            stop,
+        }
+    }
+
     /// Answers from another state from now on, on open connections too.
     pub fn reload(&self, state: ApiState) {
         self.state.send_replace(Arc::new(state));

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use herdsman_node::NodeName;
 use herdsman_watch::{Moment, NodeView, Topology, Watch};
 
-use crate::{ApiConfig, Bodies, HookBoard, MeshControl, Metrics};
+use crate::{ApiConfig, ApiStatistics, Bodies, HookBoard, MeshControl, Metrics};
 
 /// Named subsets of the nodes, as `?group=` selects them. Names of nodes that do not exist are skipped; a group
 /// called `all` has no effect.
@@ -47,6 +47,8 @@ pub(crate) struct View<'a> {
     pub(crate) hooks: Option<&'a dyn HookBoard>,
     /// The node that the port asked at belongs to.
     pub(crate) about: Option<&'a NodeName>,
+    /// What the API has counted.
+    pub(crate) counted: ApiStatistics,
     pub(crate) now: Moment,
 }
 

@@ -4,6 +4,7 @@
 //! Nothing is counted here. Each scrape takes what the parts hold at that moment and writes it down; names follow the
 //! exporters people have dashboards for (`pg_`, `pgbouncer_`) where the meaning is the same.
 
+mod api;
 mod gateway;
 mod herd;
 mod hooks;
@@ -14,6 +15,7 @@ mod write;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use herdsman_api::ApiStatistics;
 use herdsman_gateway::Statistics;
 use herdsman_hooks::Statuses;
 use herdsman_mesh::status::Status;
@@ -24,6 +26,7 @@ use prometheus_client::registry::Registry;
 use serde_json::Value;
 use tokio::sync::watch;
 
+use self::api::Api;
 use self::gateway::Gateway;
 use self::herd::Herd;
 use self::hooks::Hooks;
@@ -82,10 +85,11 @@ impl Metrics {
 }
 
 impl herdsman_api::Metrics for Metrics {
-    fn text(&self, topology: &Topology, now: Moment) -> String {
+    fn text(&self, topology: &Topology, now: Moment, api: &ApiStatistics) -> String {
         let mut registry = Registry::default();
         let mut take = |part: Box<dyn Collector>| registry.register_collector(part);
         take(Box::new(Herd(topology.aged(now))));
+        take(Box::new(Api(*api)));
         if let Some(statistics) = &self.gateway {
             take(Box::new(Gateway(statistics.read())));
         }

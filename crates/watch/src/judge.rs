@@ -23,6 +23,7 @@ mod world;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use herdsman_node::{NodeName, SystemId};
 
@@ -73,6 +74,8 @@ struct NodeState {
     /// Why it accepts no new connections, although it answers on the one that is held.
     shut: Option<String>,
     heartbeat: Heartbeat,
+    /// How long it takes to answer, in seconds, smoothed.
+    latency: Option<f64>,
 }
 
 impl Judge {
@@ -169,6 +172,7 @@ impl Judge {
                     claim.gone = true;
                 }
                 state.error = Some(error);
+                state.latency = None;
                 state.misses = state.misses.saturating_add(1);
                 state.streak = 0;
                 !rules.lease && state.up
@@ -207,6 +211,15 @@ impl Judge {
             state.note_change(at, config);
         }
         changed
+    }
+
+    /// Takes in how long a node took to answer a probe. One slow answer is a quarter of what is told.
+    pub(crate) fn hear_latency(&mut self, node: &NodeName, took: Duration) {
+        const SHARE: f64 = 0.25;
+        let took = took.as_secs_f64();
+        if let Some(state) = self.nodes.get_mut(node) {
+            state.latency = Some(state.latency.map_or(took, |old| old + (took - old) * SHARE));
+        }
     }
 
     /// Takes in the outside authority's word; `None` when it does not know.
@@ -392,7 +405,7 @@ impl Judge {
         self.track.record(&incumbent.node, incumbent.timeline, at, evidence.lsn);
     }
 
-    fn lease(&self) -> Option<std::time::Duration> {
+    fn lease(&self) -> Option<Duration> {
         self.rules.lease.then(|| self.config.lease())
     }
 
@@ -407,7 +420,7 @@ impl NodeState {
     }
 
     /// The evidence, while it counts: the node was up when last looked at, and not too long ago.
-    fn live(&self, now: Moment, lease: Option<std::time::Duration>) -> Option<&Arc<Evidence>> {
+    fn live(&self, now: Moment, lease: Option<Duration>) -> Option<&Arc<Evidence>> {
         let (at, evidence) = self.evidence.as_ref().filter(|_| self.up && self.shut.is_none())?;
         lease.is_none_or(|lease| now.since(*at) <= lease).then_some(evidence)
     }

@@ -24,6 +24,8 @@ use crate::{Moment, heartbeat};
 pub(crate) struct Report {
     pub(crate) node: NodeName,
     pub(crate) at: Moment,
+    /// How long the node took to answer, of a sighting that has an answer.
+    pub(crate) took: Option<Duration>,
     pub(crate) news: News,
 }
 
@@ -72,6 +74,8 @@ struct Session {
     standby: bool,
     /// The newest timeline this server was seen to replay: its control file lags behind.
     replayed: Timeline,
+    /// How long it took to answer the last probe.
+    took: Option<Duration>,
 }
 
 impl Prober {
@@ -167,7 +171,8 @@ impl Prober {
             let at = self.now();
             let Some(evidence) = self.look(&mut session).await else { return answered };
             answered = true;
-            self.report_at(at, News::Sighting(Sighting::Seen(Box::new(evidence)))).await;
+            let seen = News::Sighting(Sighting::Seen(Box::new(evidence)));
+            self.report_at(at, session.took, seen).await;
             if orders.read_heartbeat {
                 let now = self.now();
                 if let Ok(found) =
@@ -225,11 +230,11 @@ impl Prober {
     }
 
     async fn report(&self, news: News) {
-        self.report_at(self.now(), news).await;
+        self.report_at(self.now(), None, news).await;
     }
 
-    async fn report_at(&self, at: Moment, news: News) {
-        let report = Report { node: self.node.clone(), at, news };
+    async fn report_at(&self, at: Moment, took: Option<Duration>, news: News) {
+        let report = Report { node: self.node.clone(), at, took, news };
         // The watcher is gone only when everything ends.
         let _ended = self.reports.send(report).await;
     }
@@ -259,11 +264,15 @@ impl Session {
             branches: None,
             standby: false,
             replayed: Timeline(0),
+            took: None,
         }
     }
 
     async fn look(&mut self) -> Result<Evidence, ProbeError> {
+        let asked = Instant::now();
         let mut evidence = probe::probe(&self.client).await?;
+        // Not what the history takes, which is read once a timeline.
+        self.took = Some(asked.elapsed());
         self.standby = evidence.in_recovery;
         if evidence.in_recovery {
             self.replayed = self.replayed.max(evidence.timeline);

@@ -136,6 +136,10 @@ pub struct NodeView {
     /// Whether it is so far behind that it is told of (`watch.lag_alarm`); stays as it was while the lag is not known.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub lag_alarm: bool,
+    /// How long it takes to answer the watcher's question, in seconds: the network and the server's load, smoothed over a few
+    /// answers. None while it does not answer.
+    #[serde(default)]
+    pub latency_seconds: Option<f64>,
     /// Its server version, as `server_version_num`.
     pub server_version: Option<u32>,
     /// When the last evidence was taken.
@@ -194,6 +198,7 @@ impl Default for NodeView {
             follows: None,
             lag: None,
             lag_alarm: false,
+            latency_seconds: None,
             server_version: None,
             evidence_at: None,
             evidence_age_seconds: None,

@@ -175,6 +175,7 @@ function drawDetails(state) {
     ["Wrong", trouble(node)],
     ["Follows", node.follows],
     ["Behind", node.lag && `${seconds(node.lag.seconds)}, ${bytes(node.lag.bytes)}`],
+    ["Answers in", node.latency_seconds === null || node.latency_seconds === undefined ? null : seconds(node.latency_seconds)],
     ["May be read", node.readable ? "yes" : "no"],
     ["Timeline", node.timeline],
     ["Position", node.lsn],

@@ -65,6 +65,7 @@ fn ask_at(topology: &Topology, about: Option<&str>, method: &Method, target: &st
         metrics: None,
         hooks: None,
         about: about.as_ref(),
+        counted: crate::ApiStatistics::default(),
         now: Moment::default(),
     };
     router::answer(method, &target.parse::<Uri>().unwrap(), &view)

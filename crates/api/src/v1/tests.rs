@@ -78,6 +78,7 @@ fn ask_as(method: &Method, topology: &Topology, bodies: Bodies, target: &str) ->
         metrics: None,
         hooks: None,
         about: None,
+        counted: crate::ApiStatistics::default(),
         now: NOW,
     };
     router::answer(method, &target.parse::<Uri>().unwrap(), &view)

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use herdsman_api::{ApiConfig, Metrics};
+use herdsman_api::{ApiConfig, ApiStatistics, Metrics};
 use herdsman_watch::{Moment, Topology};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
@@ -60,8 +60,8 @@ async fn browsers_get_the_page_under_a_strict_policy_and_programs_what_they_alwa
 struct Counted;
 
 impl Metrics for Counted {
-    fn text(&self, _: &Topology, _: Moment) -> String {
-        String::new()
+    fn text(&self, _: &Topology, _: Moment, api: &ApiStatistics) -> String {
+        format!("{api:?}")
     }
 
     fn gateway(&self) -> Option<Value> {
@@ -80,5 +80,12 @@ async fn the_overview_tells_every_part_and_null_for_those_that_are_not_there() {
     assert_eq!(told["gateway"], json!({"pools": []}));
     assert!(told["stream"].is_null() && told["mesh"].is_null(), "{told}");
     assert!(told["version"].is_string());
+    // What the API has counted itself is told with the rest: the request before.
+    let counted = request(server.address, "GET", "/metrics").await;
+    assert!(counted.body.contains("answers: [0, 1, 0, 0, 0]"), "{}", counted.body);
+    for method in ["HEAD", "OPTIONS"] {
+        let checked = request(server.address, method, "/metrics").await;
+        assert_eq!((checked.status, checked.body.as_str()), (200, ""), "{method}");
+    }
     server.stop().await;
 }

@@ -35,6 +35,8 @@ async fn a_port_of_a_node_is_asked_about_that_node_and_the_main_port_about_the_o
         (at(two), "/primary?node=host1", 200),
         (server.address, "/replica?node=host2", 200),
         (server.address, "/replica?node=host1", 503),
+        (at(one), "/cluster", 200),
+        (server.address, "/cluster", 200),
     ] {
         for method in ["GET", "HEAD", "OPTIONS"] {
             let answer = request(address, method, target).await;

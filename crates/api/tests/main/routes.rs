@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex};
 
 use herdsman_api::{
-    ApiConfig, ControlAnswer, HookBoard, LiveFeed, LiveRefusal, LiveRequest, LiveStream,
-    MeshControl, Metrics, ROUTES, Scope, Takes, TokenConfig, Verb,
+    ApiConfig, ApiStatistics, ControlAnswer, HookBoard, LiveFeed, LiveRefusal, LiveRequest,
+    LiveStream, MeshControl, Metrics, ROUTES, Scope, Takes, TokenConfig, Verb,
 };
 use herdsman_watch::{Moment, Topology};
 use serde_json::{Map, Value, json};
@@ -63,7 +63,7 @@ impl HookBoard for Herd {
 }
 
 impl Metrics for Herd {
-    fn text(&self, _topology: &Topology, _now: Moment) -> String {
+    fn text(&self, _topology: &Topology, _now: Moment, _api: &ApiStatistics) -> String {
         "# EOF\n".to_owned()
     }
 }

@@ -109,6 +109,11 @@ impl Herd {
             ("herdsman_node_evidence_age", Some(Unit::Seconds)),
             "How long ago the node last told about itself",
             self.nodes(|_, node| node.evidence_age_seconds),
+        )?;
+        to.gauges(
+            ("herdsman_node_latency", Some(Unit::Seconds)),
+            "How long the node takes to answer the watcher, smoothed over a few answers",
+            self.nodes(|_, node| node.latency_seconds),
         )
     }
 

@@ -31,6 +31,7 @@ fn herd() -> Topology {
     let standby = NodeView {
         role: Role::Standby,
         lag: Some(Lag { bytes: 100, seconds: 0.5 }),
+        latency_seconds: Some(0.25),
         evidence_at: Some(Moment::from_millis(500)),
         ..NodeView::default()
     };
@@ -48,8 +49,26 @@ fn herd() -> Topology {
     }
 }
 
+/// Everything has words of help, and what is counted in a unit names it.
+#[track_caller]
+fn explains_itself(text: &str) {
+    let of = |kind: &str| -> Vec<String> {
+        let start = format!("# {kind} ");
+        let lines = text.lines().filter_map(|line| line.strip_prefix(start.as_str()));
+        lines.filter_map(|rest| rest.split(' ').next()).map(str::to_owned).collect()
+    };
+    let (types, helps, units) = (of("TYPE"), of("HELP"), of("UNIT"));
+    assert!(!types.is_empty());
+    for name in &types {
+        assert!(helps.contains(name), "{name} has no HELP");
+        let unit = ["seconds", "bytes"].iter().find(|unit| name.ends_with(&format!("_{unit}")));
+        assert!(unit.is_none() || units.contains(name), "{name} has no UNIT");
+    }
+}
+
 #[track_caller]
 fn holds(text: &str, lines: &[&str]) {
+    explains_itself(text);
     for line in lines {
         assert!(text.lines().any(|found| found == *line), "`{line}` is not in:\n{text}");
     }
@@ -57,7 +76,11 @@ fn holds(text: &str, lines: &[&str]) {
 
 #[test]
 fn the_herd_is_told_by_node_and_what_is_not_known_is_left_out() {
-    let text = Metrics::default().text(&herd(), Moment::from_millis(2000));
+    let text = Metrics::default().text(
+        &herd(),
+        Moment::from_millis(2000),
+        &ApiStatistics { answers: [0, 4, 0, 1, 2], connections: 3, agent_checks: 5 },
+    );
     holds(
         &text,
         &[
@@ -76,6 +99,11 @@ fn the_herd_is_told_by_node_and_what_is_not_known_is_left_out() {
             "pg_replication_lag_bytes{node=\"n2\"} 100",
             "herdsman_node_log_position_bytes_total{node=\"n1\"} 5000",
             "herdsman_node_evidence_age_seconds{node=\"n2\"} 1.5",
+            "herdsman_node_latency_seconds{node=\"n2\"} 0.25",
+            "herdsman_api_requests_total{code=\"2xx\"} 4",
+            "herdsman_api_requests_total{code=\"5xx\"} 2",
+            "herdsman_api_connections{} 3",
+            "herdsman_api_agent_checks_total{} 5",
             "# EOF",
         ],
     );
@@ -106,7 +134,7 @@ fn the_mesh_is_told_by_link() {
     let status = Status { problem: None, targets: [("n2".to_owned(), target)].into() };
     let metrics = Metrics::default();
     metrics.offer_mesh(Some(watch::channel(Arc::new(status)).1));
-    let text = metrics.text(&Topology::default(), Moment::default());
+    let text = metrics.text(&Topology::default(), Moment::default(), &ApiStatistics::default());
     holds(
         &text,
         &[
@@ -120,7 +148,7 @@ fn the_mesh_is_told_by_link() {
         ],
     );
     metrics.offer_mesh(None);
-    let text = metrics.text(&Topology::default(), Moment::default());
+    let text = metrics.text(&Topology::default(), Moment::default(), &ApiStatistics::default());
     assert!(!text.contains("herdsman_mesh"), "a mesh that is gone is not told of: {text}");
 }
 

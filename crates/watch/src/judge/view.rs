@@ -45,6 +45,7 @@ impl Look<'_> {
                 .push(state.error.clone().unwrap_or_else(|| "it has not answered yet".to_owned()));
             return view;
         };
+        view.latency_seconds = state.latency;
         if let Some(ours) = self
             .cluster
             .filter(|&ours| self.judge.rules.filter_foreign && ours != evidence.system_id)

@@ -172,7 +172,10 @@ impl Dispatcher {
     }
 
     /// Takes in one report; tells whether the judge should look at once.
-    fn take(&mut self, Report { node, at, news }: Report) -> bool {
+    fn take(&mut self, Report { node, at, took, news }: Report) -> bool {
+        if let Some(took) = took {
+            self.judge.hear_latency(&node, took);
+        }
         match news {
             News::Sighting(sighting) => {
                 let urgent =

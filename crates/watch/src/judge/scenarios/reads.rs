@@ -88,6 +88,21 @@ fn a_standby_far_behind_is_told_of_until_it_has_caught_up_by_half() {
 }
 
 #[test]
+fn how_long_a_node_takes_to_answer_is_smoothed_and_forgotten_with_it() {
+    let mut herd = Herd::healthy(2);
+    let told = |herd: &mut Herd| herd.look().view("n2").latency_seconds;
+    assert_eq!(told(&mut herd), None);
+    for (took, expected) in [(8, 0.008), (16, 0.010), (10, 0.010)] {
+        herd.judge.hear_latency(&name("n2"), Duration::from_millis(took));
+        assert!((told(&mut herd).unwrap() - expected).abs() < 1e-9, "{took}");
+    }
+    herd.kill("n2");
+    assert_eq!(told(&mut herd), None);
+    herd.start("n2");
+    assert_eq!(told(&mut herd), None, "who is back is measured anew");
+}
+
+#[test]
 fn a_node_that_was_away_is_read_after_enough_good_probes() {
     let mut herd = Herd::healthy_with(2, |config| config.healthy_checks = 3);
     herd.kill("n2").look().start("n2");

@@ -3,6 +3,8 @@
 mod events;
 mod gateway;
 mod herd;
+mod hooks;
+mod ledger;
 mod mesh;
 mod paint;
 mod stream;
@@ -16,6 +18,8 @@ use ratatui_core::text::{Line, Span};
 use ratatui_widgets::paragraph::{Paragraph, Wrap};
 
 pub(super) use self::gateway::POOLS;
+pub(super) use self::hooks::HOOKS;
+pub(super) use self::ledger::FOLLOWERS;
 pub(super) use self::mesh::LINKS;
 pub(super) use self::paint::Paint;
 pub(super) use self::stream::SINKS;
@@ -29,7 +33,7 @@ const LEAST: (u16, u16) = (40, 8);
 const VERDICT: u16 = 2;
 
 const HELP: &str = "\
-  1 2 3 4 5       a page: herd, events, gateway, stream, mesh
+  1 to 7          a page: herd, events, gateway, stream, mesh, ledger, hooks
   Tab, ← →        the next page, the one before
   ↑ ↓ PgUp PgDn   along the lines; the node that is chosen is told of below
   Home End        the first line, the last one
@@ -65,8 +69,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, state: &State, paint: Paint) {
     } else {
         page(frame, body, state, paint);
     }
-    let text = " 1-5 Tab page  ↑↓ line  p hold  ? help  q end";
-    frame.render_widget(Line::styled(text, paint.dim()), keys);
+    frame.render_widget(foot(state, keys.width, paint), keys);
 }
 
 fn page(frame: &mut Frame<'_>, area: Rect, state: &State, paint: Paint) {
@@ -76,10 +79,12 @@ fn page(frame: &mut Frame<'_>, area: Rect, state: &State, paint: Paint) {
         Page::Gateway => gateway::draw(frame, area, state, paint),
         Page::Stream => stream::draw(frame, area, state, paint),
         Page::Mesh => mesh::draw(frame, area, state, paint),
+        Page::Ledger => ledger::draw(frame, area, state, paint),
+        Page::Hooks => hooks::draw(frame, area, state, paint),
     }
 }
 
-/// Whom we ask, to the left, and the pages, to the right.
+/// The program, to the left, and the pages, to the right.
 fn headline(state: &State, width: u16, paint: Paint) -> Line<'static> {
     let mut spans = Vec::new();
     let mut taken = 0;
@@ -90,12 +95,21 @@ fn headline(state: &State, width: u16, paint: Paint) -> Line<'static> {
         spans.push(Span::styled(text, style));
     }
     let room = usize::from(width).saturating_sub(taken);
-    let mut left = format!("herdsman  {}", clean(&state.url));
-    if left.chars().count() >= room {
-        left = left.chars().take(room.saturating_sub(2)).chain(['…']).collect();
-    }
+    let left: String = "herdsman".chars().take(room).collect();
     spans.insert(0, Span::styled(format!("{left:room$}"), paint.head()));
     Line::from(spans)
+}
+
+/// What keys do, to the left, and whom we ask, to the right.
+fn foot(state: &State, width: u16, paint: Paint) -> Line<'static> {
+    const KEYS: &str = " 1-7 Tab page  ↑↓ line  p hold  ? help  q end";
+    let room = usize::from(width).saturating_sub(KEYS.chars().count() + 2);
+    let mut url = clean(&state.url);
+    if url.chars().count() > room {
+        url = url.chars().take(room.saturating_sub(1)).chain(['…']).collect();
+    }
+    let url = if room < 8 { String::new() } else { url };
+    Line::styled(format!("{KEYS}  {url:>room$}"), paint.dim())
 }
 
 fn what_holds(state: &State, paint: Paint) -> Paragraph<'static> {

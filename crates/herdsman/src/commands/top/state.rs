@@ -5,12 +5,14 @@ use std::time::Duration;
 use super::data::{Data, News};
 
 /// The pages, in their order.
-pub(super) const PAGES: [(Page, &str); 5] = [
+pub(super) const PAGES: [(Page, &str); 7] = [
     (Page::Herd, "Herd"),
     (Page::Events, "Events"),
     (Page::Gateway, "Gateway"),
     (Page::Stream, "Stream"),
     (Page::Mesh, "Mesh"),
+    (Page::Ledger, "Ledger"),
+    (Page::Hooks, "Hooks"),
 ];
 
 /// What the middle of the screen shows.
@@ -22,6 +24,8 @@ pub(super) enum Page {
     Gateway,
     Stream,
     Mesh,
+    Ledger,
+    Hooks,
 }
 
 /// A key that means something.
@@ -128,6 +132,8 @@ impl State {
             Page::Gateway => samples(super::picture::POOLS),
             Page::Stream => samples(super::picture::SINKS),
             Page::Mesh => samples(super::picture::LINKS),
+            Page::Ledger => samples(super::picture::FOLLOWERS),
+            Page::Hooks => samples(super::picture::HOOKS),
         }
     }
 
@@ -174,7 +180,7 @@ mod tests {
         assert_eq!(after(Key::PageUp), (Page::Events, 19));
         assert_eq!(after(Key::Home), (Page::Events, 0));
         assert_eq!(after(Key::Previous), (Page::Herd, 0));
-        assert_eq!(after(Key::Previous), (Page::Mesh, 0));
+        assert_eq!(after(Key::Previous), (Page::Hooks, 0));
         assert_eq!(after(Key::Next), (Page::Herd, 0));
         assert_eq!(after(Key::Letter('3')), (Page::Gateway, 0));
         assert_eq!(after(Key::Letter('9')), (Page::Gateway, 0));

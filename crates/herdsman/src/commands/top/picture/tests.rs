@@ -141,7 +141,7 @@ fn without_colours_weight_tells_and_with_them_colours() {
 #[test]
 fn every_page_and_the_help_fit_every_size() {
     for size in [(1, 1), (39, 24), (40, 8), (80, 24), (200, 60)] {
-        for key in ['1', '2', '3', '4', '5', '?'] {
+        for key in ['1', '2', '3', '4', '5', '6', '7', '?'] {
             let mut state = told();
             state.press(Key::Letter(key));
             let _drawn_without_panic = text(&state, size);
@@ -186,6 +186,20 @@ herdsman_mesh_link_streaming{{source="n2",target="n1"}} 1
 herdsman_mesh_link_streaming{{source="n1",target="n2"}} 0
 herdsman_mesh_link_lag_seconds{{source="n2",target="n1"}} 90
 herdsman_mesh_link_lag_bytes{{source="n2",target="n1"}} 4096
+herdsman_ledger_end_entry{{}} 15
+herdsman_ledger_node_applied_entry{{node="lite",engine="sqlite"}} 12
+herdsman_ledger_node_lag_entries{{node="lite",engine="sqlite"}} 2
+herdsman_ledger_node_lag_seconds{{node="lite",engine="sqlite"}} 0.5
+herdsman_ledger_node_following{{node="lite",engine="sqlite"}} 1
+herdsman_ledger_node_fenced{{node="lite",engine="sqlite"}} 0
+herdsman_ledger_node_following{{node="pg",engine="postgres"}} 0
+herdsman_ledger_node_fenced{{node="pg",engine="postgres"}} 1
+herdsman_ledger_transactions_total{{node="lite",outcome="committed"}} {count}
+herdsman_ledger_transactions_total{{node="lite",outcome="conflict"}} 3
+herdsman_hook_runs_total{{hook="pager",outcome="succeeded"}} 4
+herdsman_hook_runs_total{{hook="pager",outcome="failed"}} 1
+herdsman_hook_failing{{hook="pager"}} 1
+herdsman_hook_events_waiting{{hook="pager"}} 2
 "#
         );
         state.take(News::Samples(Samples::read(&text)), Duration::from_secs(second));
@@ -219,15 +233,29 @@ fn pages_tell_of_events_pools_sinks_and_links() {
             "lines yes 140 20.0 - 7 -",
         ],
     );
+    shows(
+        '6',
+        &[
+            "the log ends before entry 15",
+            "lite sqlite follows 12 2 0.5 s 140 3 20.0",
+            "pg postgres fenced - - - - - -",
+        ],
+    );
+    shows('7', &["pager fails 4 1 - 2 -"]);
     shows('5', &["TARGET CONFLICTS FROM n1 FROM n2", "n1 12 - 1m 30s, 4.0 kB", "n2 - stands -"]);
 }
 
 #[test]
 fn what_there_is_not_is_said() {
     let mut state = state_of(herd(0.0));
-    for (key, said) in
-        [('2', "nothing has happened"), ('3', "no gateway"), ('4', "no stream"), ('5', "no mesh")]
-    {
+    for (key, said) in [
+        ('2', "nothing has happened"),
+        ('3', "no gateway"),
+        ('4', "no stream"),
+        ('5', "no mesh"),
+        ('6', "no ledger"),
+        ('7', "no hooks"),
+    ] {
         state.press(Key::Letter(key));
         assert!(text(&state, (80, 24)).contains(said), "{key}");
     }

@@ -2,7 +2,7 @@
 //!
 //! A number stands for what a person does about it, is never given to anything else, and is not used again once it is
 //! gone. H00xx: how the program ends. H01xx: reaching a node. H02xx: replication. H03xx: limits. H04xx: the stream.
-//! H05xx: the mesh. H06xx: the gateway and the API. H07xx: hooks.
+//! H05xx: the mesh. H06xx: the gateway and the API. H07xx: hooks. H08xx: the ledger.
 
 use std::fmt;
 use std::str::FromStr;
@@ -79,6 +79,7 @@ codes! {
     Senders = "H0303",
     Workers = "H0304",
     OpenFiles = "H0305",
+    WaitingClients = "H0306",
     WalLevel = "H0401",
     StreamRights = "H0402",
     StreamSlot = "H0403",
@@ -96,6 +97,10 @@ codes! {
     HookCommand = "H0701",
     HookFile = "H0702",
     HookConsole = "H0703",
+    LedgerNode = "H0801",
+    LedgerRights = "H0802",
+    LedgerLog = "H0803",
+    LedgerFenced = "H0804",
 }
 
 impl Code {

@@ -284,6 +284,51 @@ fn a_hook_that_cannot_do_what_it_should_is_named() {
 }
 
 #[test]
+fn a_ledger_is_looked_at_database_by_database() {
+    let cluster = Cluster::on(versions()[0], 0);
+    cluster.sql("n1", "create role ledger login password 'l3dger-role'");
+    let folder = Folder::new();
+    let configure = |lite: &str, log: &str| {
+        let text = format!(
+            "{}ledger:\n  socket: l.socket\n  log: {log}\n  nodes:\n    lite: {{sqlite: {{path: {lite}}}}}\n    \
+             pg: {{postgres: {{host: n1, login: {{user: ledger, password: l3dger-role, dbname: postgres}}}}}}\n",
+            cluster.hosts(str::to_owned),
+        );
+        folder.file("herdsman.yml", &text);
+    };
+    let look = || told(&folder.herdsman(&["doctor", "--json"]));
+    let about = |seen: &Value, severity: &str| -> Vec<Value> {
+        let of_ledger = |f: &&Value| f["subject"].as_str().unwrap().starts_with("ledger: ");
+        all(seen).filter(of_ledger).filter(|f| f["severity"] == severity).cloned().collect()
+    };
+
+    configure("lite.db", "{embedded: {path: all.log}}");
+    let seen = look();
+    let lacks = about(&seen, "error");
+    assert_eq!(lacks.len(), 2, "{seen:#}");
+    for finding in &lacks {
+        assert_eq!((&finding["code"], &finding["node"]), (&"H0802".into(), &"n1".into()));
+        cluster.sql("n1", finding["sql"][0].as_str().unwrap());
+    }
+    let seen = look();
+    assert!(about(&seen, "error").is_empty(), "{seen:#}");
+    assert_eq!(about(&seen, "info").len(), 2, "neither follows a log yet: {seen:#}");
+    assert!(!folder.path().join("lite.db").exists(), "looking makes nothing");
+
+    let made = folder.herdsman(&["ledger", "sql", "CREATE TABLE t (id bigint PRIMARY KEY)"]);
+    assert_eq!(made.code, Some(0), "{}", made.stderr);
+    let seen = look();
+    assert_eq!((about(&seen, "error").len(), about(&seen, "info").len()), (0, 0), "{seen:#}");
+    assert_eq!(about(&seen, "ok").len(), 4, "{seen:#}");
+
+    folder.file("lite.db", "no database at all");
+    configure("lite.db", &format!("{{kafka: {{brokers: ['127.0.0.1:{}']}}}}", closed_port()));
+    let seen = look();
+    let codes: Vec<_> = about(&seen, "error").iter().map(|f| f["code"].clone()).collect();
+    assert_eq!(codes, ["H0801", "H0803"], "{seen:#}");
+}
+
+#[test]
 fn a_mesh_is_looked_at_member_by_member() {
     let yard = Mesh::new();
     let look = || told(&yard.folder.herdsman(&["doctor", "--json"]));

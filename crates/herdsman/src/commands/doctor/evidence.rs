@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use herdsman_hooks::Obstacle;
+use herdsman_ledger::config::NodeConfig;
+use herdsman_ledger::node::Place;
 use herdsman_mesh::install::{Plan, Survey};
 use herdsman_mesh::status::Status;
 use herdsman_node::{ConnectErrorKind, NodeName};
@@ -23,6 +25,8 @@ pub(super) struct Evidence {
     pub(super) stream: Option<StreamSeen>,
     /// None where there is no mesh.
     pub(super) mesh: Option<MeshSeen>,
+    /// None where there is no ledger.
+    pub(super) ledger: Option<LedgerSeen>,
     /// Logins of the gateway's users that were tried.
     pub(super) logins: Vec<Login>,
     /// How the gateway's look-up of users went; none where there is none, or no node to ask.
@@ -31,6 +35,8 @@ pub(super) struct Evidence {
     pub(super) hooks: Vec<(String, Vec<Obstacle>)>,
     /// How many files a process may open that is started from here; none for any number.
     pub(super) open_files: Option<u64>,
+    /// How many connections this machine's kernel lets wait at a listening socket; none where it does not tell.
+    pub(super) waiting: Option<u64>,
 }
 
 /// One node.
@@ -178,6 +184,60 @@ pub(super) struct MeshSeen {
     pub(super) plan: Plan,
     /// How far the members are; none where no node is one yet.
     pub(super) status: Option<Result<Status, String>>,
+}
+
+/// The ledger.
+#[derive(Debug)]
+pub(super) struct LedgerSeen {
+    pub(super) nodes: Vec<LedgerNodeSeen>,
+    pub(super) log: LedgerLogSeen,
+}
+
+/// One database of the ledger.
+#[derive(Debug)]
+pub(super) struct LedgerNodeSeen {
+    pub(super) name: String,
+    pub(super) config: NodeConfig,
+    /// What is known of it beside, where it is a PostgreSQL server.
+    pub(super) server: Option<LedgerServer>,
+    /// Where it is in the log, as it has written down; nothing where it follows none yet.
+    pub(super) place: Result<Option<Place>, String>,
+}
+
+/// A PostgreSQL server of the ledger.
+#[derive(Debug)]
+pub(super) struct LedgerServer {
+    pub(super) host: NodeName,
+    /// Who the ledger logs in as, and into what.
+    pub(super) user: String,
+    pub(super) database: String,
+    /// Nothing where it did not understand the question.
+    pub(super) rights: Result<Option<LedgerRights>, Unreached>,
+}
+
+/// What the ledger's role may do on a PostgreSQL server.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub(super) struct LedgerRights {
+    pub(super) role: String,
+    pub(super) in_recovery: bool,
+    /// Whether it may set `session_replication_role`.
+    pub(super) may_set: bool,
+    /// Where its tables are made; none where nothing of its `search_path` can be used.
+    pub(super) schema: Option<String>,
+    /// Whether it may make tables there.
+    pub(super) may_create: bool,
+    /// Tables of the ledger that are not its own; as SQL takes them.
+    pub(super) not_own: Vec<String>,
+}
+
+/// The ledger's log.
+#[derive(Debug, Default)]
+pub(super) struct LedgerLogSeen {
+    pub(super) what: String,
+    /// Brokers, or files, that were looked at.
+    pub(super) places: usize,
+    /// What is wrong with them: one for each at most.
+    pub(super) problems: Vec<String>,
 }
 
 /// A user of the gateway, tried on a node.

@@ -1,6 +1,7 @@
 //! Looks at everything. Nothing here changes anything on a server, decides anything, or waits for ever.
 
 mod gateway;
+mod ledger;
 mod node;
 mod stream;
 
@@ -24,6 +25,8 @@ const LIMIT: Duration = Duration::from_secs(10);
 const NODE: Duration = Duration::from_secs(30);
 /// Bound on asking the members how far they are, each of which is let in within 10 s.
 const STATUS: Duration = Duration::from_secs(30);
+/// Where Linux tells how many connections may wait at a socket.
+const SOMAXCONN: &str = "/proc/sys/net/core/somaxconn";
 /// Nodes looked at at the same time.
 const AT_ONCE: usize = 32;
 
@@ -34,15 +37,28 @@ pub(super) async fn gather(config: &Config) -> Evidence {
         Box::pin(told(config)),
         Box::pin(mesh(config)),
     );
-    let (stream, logins, auth_query, hooks) = tokio::join!(
+    let (stream, logins, auth_query, hooks, ledger) = tokio::join!(
         Box::pin(stream::look(config, told.as_ref())),
         Box::pin(gateway::logins(config, &nodes)),
         Box::pin(gateway::auth_query(config, &nodes)),
         Box::pin(hooks(config)),
+        Box::pin(ledger::look(config)),
     );
     let topology = told.map(|told| told.topology);
     let open_files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-    Evidence { nodes, topology, stream, mesh, logins, auth_query, hooks, open_files }
+    let waiting = std::fs::read_to_string(SOMAXCONN).ok().and_then(|text| text.trim().parse().ok());
+    Evidence {
+        nodes,
+        topology,
+        stream,
+        mesh,
+        ledger,
+        logins,
+        auth_query,
+        hooks,
+        open_files,
+        waiting,
+    }
 }
 
 /// What a watcher that runs for a moment concludes.

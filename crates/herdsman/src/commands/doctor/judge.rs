@@ -3,6 +3,7 @@
 mod clock;
 mod gateway;
 mod hooks;
+mod ledger;
 mod limits;
 mod mesh;
 mod reach;
@@ -42,8 +43,10 @@ pub(super) fn findings(config: &Config, evidence: &Evidence) -> Vec<Finding> {
     found.extend(rights::findings(config, evidence));
     found.extend(replication::findings(config, evidence));
     found.extend(limits::open_files(config, evidence.open_files));
+    found.extend(limits::waiting(config, evidence.waiting));
     found.extend(stream::findings(&config.stream, evidence));
     found.extend(mesh::findings(config, evidence));
+    found.extend(ledger::findings(evidence));
     found.extend(gateway::findings(config, evidence));
     found.extend(hooks::findings(evidence));
     found

@@ -180,5 +180,29 @@ fn files(clients: u64, others: u64, limit: Option<u64>) -> Option<Finding> {
     ))
 }
 
+/// Clients that come at once, as after a restart, wait at the socket: the gateway lets this many, and the kernel no more than
+/// its own limit.
+const WAITING: u64 = 4096;
+
+pub(super) fn waiting(config: &Config, limit: Option<u64>) -> Option<Finding> {
+    let (gateway, limit) = (&config.gateway, limit?);
+    if gateway.listen.is_empty() {
+        return None;
+    }
+    let wanted = u64::try_from(gateway.max_clients).unwrap_or(u64::MAX).min(WAITING);
+    let subject = "waiting clients";
+    if limit >= wanted {
+        let says = format!("{limit} may wait to be let in, {wanted} are to be expected at most");
+        return Some(Finding::ok(Code::WaitingClients, subject, says));
+    }
+    let says = format!(
+        "the kernel lets {limit} clients wait to be let in (net.core.somaxconn), and {wanted} may come at once: some are refused or are let in late"
+    );
+    let fix = format!(
+        "run `sysctl -w net.core.somaxconn={wanted}`, keep it in /etc/sysctl.d, and start Herdsman again"
+    );
+    Some(Finding::warning(Code::WaitingClients, subject, says, fix))
+}
+
 #[cfg(test)]
 mod tests;

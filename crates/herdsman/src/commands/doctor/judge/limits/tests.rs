@@ -78,3 +78,20 @@ fn clients_need_files() {
     check(925, Some(1024), Severity::Warning, &words);
     assert_eq!(open_files(&config(""), Some(3)), None);
 }
+
+#[test]
+fn clients_that_wait_are_told_of_where_the_kernel_has_room_for_fewer() {
+    let told = |sections: &str, limit| super::waiting(&config(sections), limit);
+    assert_eq!(told("", Some(1)), None, "nobody comes");
+    let gateway = "gateway: {max_clients: 3000}\n";
+    assert_eq!(told(gateway, None), None, "not known");
+    let subject = "waiting clients";
+    for (limit, severity, words) in [
+        (4096, Severity::Ok, "4096 may wait"),
+        (3000, Severity::Ok, "3000 are to be expected"),
+        (128, Severity::Warning, "`sysctl -w net.core.somaxconn=3000`"),
+    ] {
+        let found: Vec<_> = told(gateway, Some(limit)).into_iter().collect();
+        says(&found, subject, severity, Code::WaitingClients, &[words]);
+    }
+}

@@ -107,7 +107,7 @@ fn the_page_tells_who_writes_and_why_nobody_does_through_kill_promotion_and_spli
     browser.value("document.querySelector('.card').focus()");
     browser.key("ArrowDown");
     browser.key("Enter");
-    browser.wait("#details", &["n2", "Follows", "n1", "Timeline"]);
+    browser.wait("#details", &["n2", "Follows", "n1", "Answers in", "Timeline"]);
     browser.key("Escape");
     browser.wait("#details", &["Choose a node"]);
     fits_everywhere(&browser);
@@ -130,6 +130,7 @@ fn the_page_tells_who_writes_and_why_nobody_does_through_kill_promotion_and_spli
     browser.wait("#events", &["n2 is the primary on timeline 2, after n1"]);
     cluster.start_node("n1");
     browser.wait_for_card("n1", &["n1, fenced"]);
+    browser.wait("#events", &["n1 is fenced: an old primary that must not be used"]);
     assert!(browser.text("#verdict").contains("n2 is the primary"));
 
     // To a program that was not there it is a riddle: it points at neither.
@@ -217,6 +218,62 @@ fn the_page_shows_a_mesh_and_asks_for_the_token_where_rows_are_shown() {
     browser.wait("#ledger", &["lite", "SQLite", "follows", "which ends before entry 2"]);
     browser.wait("#hooks", &["pager", "exec", "succeeded"]);
     photograph(&browser, "dashboard-mesh", (1280, 1600), false);
+}
+
+#[test]
+fn the_page_shows_how_far_each_database_of_a_ledger_is_and_which_may_not_go_on() {
+    let cluster = Cluster::start(0);
+    let folder = Folder::new();
+    // The sandbox's superuser owns what the ledger makes.
+    let password = cluster.sandbox().credentials().password("postgres").unwrap();
+    let login = format!("{{user: postgres, dbname: postgres, password: '{password}'}}");
+    let more = format!(
+        "bind: 127.0.0.1\nport: 0\nledger:\n  log: {{embedded: {{path: all.log}}}}\n  nodes:\n    lite: {{sqlite: {{path: lite.db}}}}\n    \
+         pg: {{postgres: {{host: n1, login: {login}}}}}\nhooks:\n- {{name: pager, on: [no_primary, fenced], exec: {{command: [cat]}}}}\n"
+    );
+    folder.file("herdsman.yml", &(cluster.hosts(str::to_owned) + &more));
+    let running = folder.start(&["run"]);
+    let url = running.url();
+    let sql = |statement: &str| {
+        let ended = folder.herdsman(&["ledger", "sql", "--node", "lite", statement]);
+        assert_eq!(ended.code, Some(0), "{statement}: {}", ended.stderr);
+    };
+    sql("CREATE TABLE account (id bigint PRIMARY KEY, balance bigint)");
+    sql("INSERT INTO account VALUES (1, 100)");
+    let browser = Browser::start();
+    browser.look(DESK.0, DESK.1, false);
+    browser.open(&format!("{url}/"));
+    browser.wait("#verdict", &["n1 is the primary"]);
+    browser.wait("#ledger caption", &["which ends before entry 3"]);
+    // The page shows a line for each: who, what, how it is, and its entry.
+    let line = |node: &str| {
+        format!(
+            "[...document.querySelectorAll('#ledger tbody tr')].find(row => row.innerText.startsWith({node:?}))?.innerText ?? ''"
+        )
+    };
+    let is = |node: &str, words: &[&str]| {
+        let row = line(node);
+        until(
+            &format!("{node} is {words:?}"),
+            || browser.value(&row),
+            |told| words.iter().all(|word| told.as_str().unwrap().contains(word)),
+        );
+    };
+    is("lite", &["SQLite", "follows", "\t2\t0\t"]);
+    is("pg", &["PostgreSQL", "follows", "\t2\t0\t"]);
+    browser.wait("#hooks", &["pager", "exec", "nothing to do"]);
+    assert_eq!(browser.value("document.getElementById('troubles').hidden"), json!(true));
+    fits_everywhere(&browser);
+    photograph(&browser, "dashboard-ledger", (1280, 860), false);
+
+    // Somebody writes past the ledger, and the log changes that row.
+    cluster.sql("n1", "set session_replication_role = replica; update account set balance = 7");
+    sql("UPDATE account SET balance = balance - 1 WHERE id = 1");
+    is("pg", &["fenced: it may not go on", "\t2\t1\t"]);
+    is("lite", &["follows", "\t3\t0\t"]);
+    browser.wait("#troubles", &["ledger, pg: fenced"]);
+    fits_everywhere(&browser);
+    browser.is_content(&[&url]);
 }
 
 /// A program that watches one node, which is not there.

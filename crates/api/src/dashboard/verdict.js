@@ -103,7 +103,7 @@ export function trouble(node) {
   return reasons || (node.lag_alarm ? "far behind (watch.lag_alarm)" : "");
 }
 
-function partTroubles({ stream, mesh, hooks }) {
+function partTroubles({ stream, mesh, ledger, hooks }) {
   const found = [];
   if (stream?.problem) found.push(["stream", `${stream.problem}; it is tried again`]);
   if (stream?.state?.why) found.push(["stream", `waits: ${stream.state.why}`]);
@@ -113,6 +113,11 @@ function partTroubles({ stream, mesh, hooks }) {
   if (mesh?.problem) found.push(["mesh", mesh.problem]);
   for (const [name, target] of Object.entries(mesh?.targets ?? {})) {
     if (target.problem) found.push([`mesh, ${name}`, target.problem]);
+  }
+  if (ledger && ledger.end === null) found.push(["ledger", "its log cannot be asked where it ends"]);
+  for (const { name, state } of ledger?.nodes ?? []) {
+    if (state === "fenced") found.push([`ledger, ${name}`, "fenced: it holds something else than the log made of it, and may not go on"]);
+    if (state === "troubled") found.push([`ledger, ${name}`, "cannot follow the log, and tries again; herdsman ledger status says why"]);
   }
   for (const { name, state } of hooks ?? []) {
     if (state === "failing") found.push([`hook ${name}`, "its last run failed, and it is tried again; the log says why"]);

@@ -89,6 +89,9 @@ pub use statistics::{NodeRole, NodeStatistics, Statistics};
 mod pages {
     #[doc = include_str!("../../../docs/route.md")]
     struct Route;
+    #[cfg(feature = "sea-orm")]
+    #[doc = include_str!("../../../docs/recipes.md")]
+    struct Recipes;
     #[doc = include_str!("../../../README.md")]
     struct Readme;
 }

@@ -83,7 +83,7 @@ fn clients_need_files() {
 fn clients_that_wait_are_told_of_where_the_kernel_has_room_for_fewer() {
     let told = |sections: &str, limit| super::waiting(&config(sections), limit);
     assert_eq!(told("", Some(1)), None, "nobody comes");
-    let gateway = "gateway: {max_clients: 3000}\n";
+    let gateway = "gateway: {max_clients: 3000, trust_loopback: true}\n";
     assert_eq!(told(gateway, None), None, "not known");
     let subject = "waiting clients";
     for (limit, severity, words) in [

@@ -5,6 +5,9 @@ import { bytes, count, el, say, seconds, show, table } from "./text.js";
 
 const panel = document.getElementById("mesh");
 const told = document.getElementById("conflicts-told");
+/** How long the members may take, in milliseconds: they are servers, and not this program's memory. */
+const MEMBERS = 30_000;
+let asking = false;
 /** Behind by more than this many seconds is worth a look, and by more than that many is trouble. */
 const [LATE, VERY_LATE] = [5, 60];
 
@@ -44,17 +47,21 @@ function cell(source, target, link) {
   return el("td", { "data-look": look, title: link.problem ?? "" }, words, el("small", {}, bytes(link.lag_bytes)));
 }
 
-/** Asked for by hand only: the servers are asked, and rows are shown. */
+/** Asked for by hand only: the servers are asked, and rows are shown. One question at a time. */
 async function conflicts() {
+  if (asking) return;
+  asking = true;
   say(told, "asking the members …");
   try {
-    const found = await ask("v2/mesh/conflicts?limit=20", "The list of conflicts");
+    const found = await ask("v2/mesh/conflicts?limit=20", "The list of conflicts", MEMBERS);
     say(told, found.length ? "" : "There are none.");
     const heads = [["When (UTC)"], ["Member"], ["Table"], ["Key"], ["What met"], ["Stayed"], ["Why"]];
     const rows = found.map((one) => [one.at, one.member, one.table, JSON.stringify(one.key), one.kind.replaceAll("_", " and "), stayed(one), one.why]);
     table(document.getElementById("conflicts"), "The last conflicts, the newest last", heads, rows);
   } catch (error) {
     say(told, `Conflicts show rows, so not everybody may see them: ${error.message}`);
+  } finally {
+    asking = false;
   }
 }
 

@@ -43,8 +43,8 @@ export function useToken(other) {
 }
 
 /** Asks for a document; `what` is what it shows. Refusals are errors that say what the server said. */
-export async function ask(path, what) {
-  const response = await fetch(place(path), request(AbortSignal.timeout(PATIENCE)));
+export async function ask(path, what, patience = PATIENCE) {
+  const response = await fetch(place(path), request(AbortSignal.timeout(patience)));
   if (response.status === 401 || response.status === 403) refused(what, await told(response));
   else shown(what);
   await check(response);

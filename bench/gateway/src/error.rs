@@ -11,10 +11,12 @@ pub(crate) enum BenchError {
     System { what: String, source: io::Error },
     #[error("failed to ask {whom}: {source}")]
     Sql { whom: String, source: tokio_postgres::Error },
-    #[error("no program `{path}`; {advice}")]
-    NoProgram { path: String, advice: &'static str },
+    #[error("{name} cannot be measured: `{path}` {problem}; {advice}")]
+    NoProgram { name: &'static str, path: String, problem: &'static str, advice: &'static str },
     #[error("{program} {problem}; its log ends with: {log}")]
     Program { program: String, problem: String, log: String },
+    #[error("failed to prepare TLS: {0}")]
+    Tls(String),
     #[error("failed to write figures: {0}")]
     Json(#[from] serde_json::Error),
     #[error("told to stop before the figures were complete")]

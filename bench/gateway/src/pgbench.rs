@@ -4,10 +4,12 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt as _, BufReader};
-use tokio::process::Command;
+use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
+use tokio::process::{ChildStderr, Command};
+use tokio::time::timeout;
 
 use crate::error::BenchError;
+use crate::proxy::tail;
 use crate::server::{Address, DATABASE, ROLE};
 
 /// What pgbench is to do.
@@ -16,13 +18,23 @@ pub(crate) struct Load {
     /// `simple`, `extended` or `prepared`.
     pub(crate) mode: &'static str,
     pub(crate) clients: usize,
-    /// Instead of its select by primary key.
-    pub(crate) script: Option<&'static str>,
+    pub(crate) script: Script,
     /// A connection for each transaction.
     pub(crate) reconnect: bool,
     /// That count.
     pub(crate) seconds: u64,
     pub(crate) scale: u32,
+}
+
+/// What a transaction is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Script {
+    /// pgbench's select by primary key.
+    Select,
+    /// pgbench's seven statements between accounts, tellers and branches.
+    TpcB,
+    /// The bench's own.
+    Own(&'static str),
 }
 
 /// What came of it, without the first second.
@@ -37,6 +49,7 @@ pub(crate) struct Outcome {
 
 /// It is ended from here: pgbench counts the time that its clients need to log in.
 const FOR_EVER: &str = "600";
+const LOGGED_IN_WITHIN: Duration = Duration::from_secs(120);
 
 /// Where a line of progress stands.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -97,27 +110,27 @@ pub(crate) async fn run(
     let (clients, threads) = (load.clients.to_string(), load.clients.min(2).to_string());
     command.args(["-c", &clients, "-j", &threads, "-T", FOR_EVER]);
     // Every transaction of a slow load, a tenth of a fast one: writing the log is work too.
-    let rate =
-        if load.clients == 1 || load.script.is_some() || load.reconnect { "1" } else { "0.1" };
+    let fast = load.clients > 1 && load.script == Script::Select && !load.reconnect;
+    let rate = if fast { "0.1" } else { "1" };
     command.args(["--sampling-rate", rate]);
     if load.reconnect {
         command.arg("-C");
     }
-    if let Some(script) = load.script {
-        let file = folder.join("script.sql");
-        std::fs::write(&file, script).map_err(BenchError::system("write a script"))?;
-        command.arg("-D").arg(format!("scale={}", load.scale)).arg("-f").arg(file);
-    } else {
-        command.arg("-S");
+    match load.script {
+        Script::Select => drop(command.arg("-S")),
+        Script::TpcB => drop(command.args(["-b", "tpcb-like"])),
+        Script::Own(script) => {
+            let file = folder.join("script.sql");
+            std::fs::write(&file, script).map_err(BenchError::system("write a script"))?;
+            command.arg("-D").arg(format!("scale={}", load.scale)).arg("-f").arg(file);
+        }
     }
     command.current_dir(folder).stdout(Stdio::null()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(BenchError::system("run pgbench"))?;
     let (mut outcome, mut said, mut clock) = (Outcome::default(), String::new(), Clock::default());
     if let Some(stderr) = child.stderr.take() {
         let mut lines = BufReader::new(stderr).lines();
-        while let Some(line) =
-            lines.next_line().await.map_err(BenchError::system("read pgbench"))?
-        {
+        while let Some(line) = line_of(&mut lines, load.seconds).await? {
             let Some((at, per_second)) = progress(&line) else {
                 said.push_str(&line);
                 said.push('\n');
@@ -146,6 +159,18 @@ pub(crate) async fn run(
     Ok(outcome)
 }
 
+/// The next line, of which there is one a second once everybody is logged in.
+async fn line_of(
+    lines: &mut Lines<BufReader<ChildStderr>>,
+    seconds: u64,
+) -> Result<Option<String>, BenchError> {
+    let within = LOGGED_IN_WITHIN + Duration::from_secs(seconds);
+    match timeout(within, lines.next_line()).await {
+        Ok(line) => line.map_err(BenchError::system("read pgbench")),
+        Err(_) => Err(failed(format!("nothing for {within:?}: clients wait to log in").as_bytes())),
+    }
+}
+
 fn pgbench(address: &Address) -> Command {
     let mut command = Command::new("pgbench");
     command
@@ -154,7 +179,7 @@ fn pgbench(address: &Address) -> Command {
         .env("PGUSER", ROLE)
         .env("PGPASSWORD", &address.password)
         .env("PGDATABASE", DATABASE)
-        .env("PGSSLMODE", "disable")
+        .env("PGSSLMODE", if address.tls.is_some() { "require" } else { "disable" })
         .env("PGGSSENCMODE", "disable")
         .stdin(Stdio::null())
         .kill_on_drop(true);
@@ -163,8 +188,7 @@ fn pgbench(address: &Address) -> Command {
 
 fn failed(said: &[u8]) -> BenchError {
     let said = String::from_utf8_lossy(said);
-    let tail: Vec<_> = said.trim().lines().rev().take(5).collect();
-    let log = tail.into_iter().rev().collect::<Vec<_>>().join("; ");
+    let log = tail(&said);
     BenchError::Program { program: "pgbench".to_owned(), problem: "failed".to_owned(), log }
 }
 

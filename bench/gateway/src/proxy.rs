@@ -11,12 +11,11 @@ use tempfile::TempDir;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::config::{self, Setup};
 use crate::error::BenchError;
-use crate::server::{Address, ROLE, Server, quoted};
+use crate::peers::Peer;
+use crate::server::{Address, Server};
 
-/// Server connections of a pool.
-const POOL: usize = 32;
-const CLIENTS: usize = 5000;
 const READY_WITHIN: Duration = Duration::from_secs(30);
 const STOPS_WITHIN: Duration = Duration::from_secs(10);
 /// PgBouncer does not run as root.
@@ -31,6 +30,19 @@ pub(crate) enum Kind {
     Floor,
     /// PgBouncer in transaction or session mode.
     PgBouncer { program: PathBuf, session: bool, prepared: bool },
+    /// Another, in transaction mode.
+    Peer { peer: Peer, program: PathBuf },
+}
+
+impl Kind {
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Herdsman(_) => "herdsman",
+            Self::Floor => "floor",
+            Self::PgBouncer { .. } => "pgbouncer",
+            Self::Peer { peer, .. } => peer.name(),
+        }
+    }
 }
 
 /// A running proxy. Dropped, it is killed.
@@ -44,49 +56,35 @@ pub(crate) struct Proxy {
     folder: TempDir,
 }
 
-/// Of PgBouncer as `pgbouncer --version` says it, such as `PgBouncer 1.18.0`.
-pub(crate) async fn version(program: &Path) -> Result<String, BenchError> {
-    let output = Command::new(program).arg("--version").output().await;
-    let output = output.map_err(BenchError::system(format!("run {}", program.display())))?;
-    let said = String::from_utf8_lossy(&output.stdout);
-    Ok(said.lines().next().unwrap_or_default().trim().to_owned())
-}
-
-/// Whether this version keeps prepared statements apart in transaction mode: since 1.21.
-pub(crate) fn has_prepared_statements(version: &str) -> bool {
-    let mut numbers = version.trim_start_matches("PgBouncer ").split('.').map(str::parse::<u32>);
-    let (major, minor) = (numbers.next(), numbers.next());
-    matches!((major, minor), (Some(Ok(major)), Some(Ok(minor))) if (major, minor) >= (1, 21))
-}
-
 impl Proxy {
     pub(crate) async fn start(kind: &Kind, server: &Server) -> Result<Self, BenchError> {
         let folder = TempDir::new().map_err(BenchError::system("make a folder"))?;
-        let address = Address { port: free_port()?, ..server.direct()? };
+        let direct = server.direct()?;
+        let address = Address { port: free_port()?, ..direct.clone() };
+        let certificate = server.certificate();
+        for (from, name) in certificate.iter().flatten().zip(["cert.pem", "key.pem"]) {
+            let text =
+                fs::read_to_string(from).map_err(BenchError::system("read a certificate"))?;
+            private(&folder.path().join(name), &text)?;
+        }
+        let setup = Setup {
+            folder: folder.path(),
+            port: address.port,
+            behind: direct.port,
+            password: &address.password,
+            verifier: &server.verifier,
+            tls: certificate.is_some(),
+        };
+        let mut command = command(kind, &setup, server)?;
         let log =
             File::create(folder.path().join("log")).map_err(BenchError::system("write a log"))?;
-        let (name, mut command) = match kind {
-            Kind::Herdsman(program) => {
-                ("herdsman", herdsman(program, server, &address, folder.path())?)
-            }
-            Kind::Floor => {
-                let program = std::env::current_exe();
-                let mut command =
-                    Command::new(program.map_err(BenchError::system("find this program"))?);
-                let ports = [address.port, server.direct()?.port].map(|port| port.to_string());
-                command.arg("--pass-on").args(ports);
-                ("floor", command)
-            }
-            Kind::PgBouncer { program, session, prepared } => {
-                let mode = if *session { "session" } else { "transaction" };
-                let statements = if *prepared { "max_prepared_statements = 200\n" } else { "" };
-                let more = format!("pool_mode = {mode}\n{statements}");
-                ("pgbouncer", pgbouncer(program, server, &address, &more, folder.path())?)
-            }
-        };
+        let again = log.try_clone().map_err(BenchError::system("write a log"))?;
+        let name = kind.name();
         let child = command
+            .env("NO_COLOR", "1")
+            .current_dir(folder.path())
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(again)
             .stderr(log)
             .kill_on_drop(true)
             .spawn()
@@ -100,29 +98,26 @@ impl Proxy {
     async fn ready(&mut self) -> Result<(), BenchError> {
         let deadline = Instant::now() + READY_WITHIN;
         loop {
-            let config = self.address.config();
-            let problem = match timeout(READY_WITHIN, config.connect(tokio_postgres::NoTls)).await {
-                Ok(Ok((client, connection))) => {
-                    let running = tokio::spawn(connection);
-                    let answer = client.simple_query("SELECT 1").await;
-                    drop(client);
-                    running.abort();
-                    match answer {
-                        Ok(_) => return Ok(()),
-                        Err(error) => error.to_string(),
-                    }
-                }
-                Ok(Err(error)) => error.to_string(),
+            let problem = match timeout(READY_WITHIN, answer(&self.address)).await {
+                Ok(Ok(())) => return Ok(()),
+                Ok(Err(problem)) => problem,
                 Err(_) => "no answer".to_owned(),
             };
             if let Ok(Some(status)) = self.child.try_wait() {
                 return Err(self.failed(&format!("ended at once ({status})")));
             }
             if Instant::now() > deadline {
-                return Err(self.failed(&format!("does not let anybody in ({problem})")));
+                return Err(self.failed(&format!(
+                    "let nobody in within {} s ({problem})",
+                    READY_WITHIN.as_secs()
+                )));
             }
             sleep(Duration::from_millis(50)).await;
         }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid
     }
 
     /// Processor time of all its threads so far.
@@ -158,63 +153,74 @@ impl Proxy {
         Ok(())
     }
 
-    fn failed(&self, problem: &str) -> BenchError {
-        let log = fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
-        let tail: Vec<_> = log.trim().lines().rev().take(5).collect();
-        let log = tail.into_iter().rev().collect::<Vec<_>>().join("; ");
+    /// What went wrong, with the end of its log.
+    pub(crate) fn failed(&self, problem: &str) -> BenchError {
+        let log = fs::read(self.folder.path().join("log")).unwrap_or_default();
+        let log = tail(&String::from_utf8_lossy(&log));
         BenchError::Program { program: self.name.to_owned(), problem: problem.to_owned(), log }
     }
 }
 
-fn herdsman(
-    program: &Path,
-    server: &Server,
-    address: &Address,
-    folder: &Path,
-) -> Result<Command, BenchError> {
-    let (hosts, api, port) = (server.hosts()?, free_port()?, address.port);
-    let password = quoted(&address.password);
-    let config = format!(
-        "{hosts}bind: 127.0.0.1\nport: {api}\ngateway:\n  listen: 127.0.0.1:{port}\n  \
-         users: {{ {ROLE}: {{ password: {password} }} }}\n  max_clients: {CLIENTS}\n  \
-         pool: {{ mode: transaction, size: {POOL} }}\n"
-    );
-    let file = folder.join("herdsman.yml");
-    private(&file, &config)?;
+async fn answer(address: &Address) -> Result<(), String> {
+    let (client, running) = address.login().await.map_err(|error| error.to_string())?;
+    let answer = client.simple_query("SELECT 1").await;
+    drop(client);
+    running.abort();
+    answer.map(drop).map_err(|error| error.to_string())
+}
+
+/// The last lines, in one.
+pub(crate) fn tail(log: &str) -> String {
+    let lines: Vec<_> = log.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    lines.get(lines.len().saturating_sub(5)..).unwrap_or_default().join("; ")
+}
+
+/// Writes what it is told, and how it is started with that.
+fn command(kind: &Kind, setup: &Setup<'_>, server: &Server) -> Result<Command, BenchError> {
+    let at = |name: &str| setup.folder.join(name);
+    let (program, files) = match kind {
+        Kind::Floor => {
+            let program = std::env::current_exe();
+            let mut command =
+                Command::new(program.map_err(BenchError::system("find this program"))?);
+            command.arg("--pass-on").args([setup.port, setup.behind].map(|port| port.to_string()));
+            return Ok(command);
+        }
+        Kind::Herdsman(program) => {
+            (program, vec![config::herdsman(setup, &server.hosts()?, free_port()?)])
+        }
+        Kind::PgBouncer { program, session, prepared } => {
+            (program, config::pgbouncer(setup, *session, *prepared).into())
+        }
+        Kind::Peer { peer, program } => (program, config::of_peer(*peer, setup)),
+    };
+    for (name, text) in &files {
+        private(&at(name), text)?;
+    }
     let mut command = Command::new(program);
-    command.arg("run").arg(file);
+    match kind {
+        Kind::Floor => {}
+        Kind::Herdsman(_) => drop(command.arg("run").arg(at("herdsman.yml"))),
+        Kind::PgBouncer { .. } => {
+            command.arg(at("pgbouncer.ini"));
+            if rustix::process::geteuid().is_root() {
+                give_away(setup.folder)?;
+                command.uid(NOBODY).gid(NOBODY);
+            }
+        }
+        Kind::Peer { peer, .. } => drop(command.args(config::arguments(*peer, setup.folder))),
+    }
     Ok(command)
 }
 
-fn pgbouncer(
-    program: &Path,
-    server: &Server,
-    address: &Address,
-    more: &str,
-    folder: &Path,
-) -> Result<Command, BenchError> {
-    let (behind, port) = (server.direct()?.port, address.port);
-    let users = folder.join("users");
-    private(&users, &format!("\"{ROLE}\" \"{}\"\n", address.password))?;
-    let config = format!(
-        "[databases]\n* = host=127.0.0.1 port={behind}\n[pgbouncer]\nlisten_addr = 127.0.0.1\n\
-         listen_port = {port}\nunix_socket_dir =\nauth_type = scram-sha-256\nauth_file = {}\n\
-         default_pool_size = {POOL}\nmax_client_conn = {CLIENTS}\nlog_connections = 0\n\
-         log_disconnections = 0\nlog_stats = 0\n{more}",
-        users.display()
-    );
-    let file = folder.join("pgbouncer.ini");
-    private(&file, &config)?;
-    let mut command = Command::new(program);
-    command.arg(&file);
-    if rustix::process::geteuid().is_root() {
-        for path in [folder, &file, &users] {
-            chown(path, Some(NOBODY), Some(NOBODY))
-                .map_err(BenchError::system("give files away"))?;
-        }
-        command.uid(NOBODY).gid(NOBODY);
-    }
-    Ok(command)
+/// The folder and what is in it.
+fn give_away(folder: &Path) -> Result<(), BenchError> {
+    let give = |path: &Path| {
+        chown(path, Some(NOBODY), Some(NOBODY)).map_err(BenchError::system("give files away"))
+    };
+    give(folder)?;
+    let entries = fs::read_dir(folder).map_err(BenchError::system("list a configuration"))?;
+    entries.flatten().try_for_each(|entry| give(&entry.path()))
 }
 
 /// It holds passwords.
@@ -234,13 +240,12 @@ fn free_port() -> Result<u16, BenchError> {
 
 #[cfg(test)]
 mod tests {
-    use super::has_prepared_statements;
+    use super::tail;
 
     #[test]
-    fn the_debian_package_has_no_prepared_statements_in_transaction_mode() {
-        assert!(!has_prepared_statements("PgBouncer 1.18.0"));
-        assert!(has_prepared_statements("PgBouncer 1.21.0"));
-        assert!(has_prepared_statements("PgBouncer 1.25.2"));
-        assert!(!has_prepared_statements("something else"));
+    fn the_end_of_a_log_is_its_last_five_lines() {
+        assert_eq!(tail("1\n2\n\n3\n4\n5\n6\n"), "2; 3; 4; 5; 6");
+        assert_eq!(tail("one\n"), "one");
+        assert_eq!(tail(""), "");
     }
 }

@@ -29,6 +29,13 @@ pub(crate) struct Memory {
     pub(crate) asked: u64,
 }
 
+/// System calls for one transaction.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Calls {
+    pub(crate) all: f64,
+    pub(crate) each: BTreeMap<String, f64>,
+}
+
 /// Everything.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
@@ -42,6 +49,10 @@ pub(crate) struct Report {
     /// Workload, contestant, rounds.
     pub(crate) samples: BTreeMap<String, BTreeMap<String, Vec<Option<Sample>>>>,
     pub(crate) memory: BTreeMap<String, Vec<Memory>>,
+    /// Workload, contestant.
+    pub(crate) calls: BTreeMap<String, BTreeMap<String, Calls>>,
+    /// What a peer could not do.
+    pub(crate) failures: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -50,7 +61,10 @@ pub(crate) struct Machine {
     /// As `/proc/loadavg` had it at the start.
     pub(crate) load_before: String,
     pub(crate) pg_version: u32,
-    pub(crate) peer: String,
+    /// Whether clients come with TLS.
+    pub(crate) tls: bool,
+    /// As each says its version.
+    pub(crate) peers: Vec<String>,
 }
 
 /// Past every proxy.
@@ -76,6 +90,23 @@ impl Sample {
     }
 }
 
+impl Calls {
+    #[expect(clippy::cast_precision_loss, reason = "far less than 2^52 calls")]
+    pub(crate) fn of(counted: &BTreeMap<String, u64>, transactions: f64) -> Self {
+        let each = counted.iter().map(|(name, &calls)| (name.clone(), calls as f64 / transactions));
+        let each: BTreeMap<_, _> = each.collect();
+        Self { all: each.values().sum(), each }
+    }
+
+    /// Those that matter, the most frequent first.
+    fn named(&self) -> String {
+        let mut each: Vec<_> = self.each.iter().filter(|(_, calls)| **calls >= 0.05).collect();
+        each.sort_by(|(_, one), (_, other)| other.total_cmp(one));
+        let named = each.into_iter().map(|(name, calls)| format!("{name} {}", decimal(*calls)));
+        named.collect::<Vec<_>>().join(", ")
+    }
+}
+
 impl Report {
     /// `sample` is none where a contestant cannot do it.
     pub(crate) fn add(&mut self, workload: &str, contestant: &str, sample: Option<Sample>) {
@@ -89,9 +120,10 @@ impl Report {
     }
 
     fn tables(&self) -> String {
-        let Machine { cores, load_before, pg_version, peer } = &self.machine;
+        let Machine { cores, load_before, pg_version, tls, peers } = &self.machine;
+        let (peers, tls) = (peers.join(", "), if *tls { ", clients with TLS" } else { "" });
         let mut text = format!(
-            "PostgreSQL {pg_version}, {peer}, {cores} cores, load before: {load_before}\n\n"
+            "PostgreSQL {pg_version}, {peers}, {cores} cores{tls}, load before: {load_before}\n\n"
         );
         if !self.samples.is_empty() {
             text.push_str(&self.figures());
@@ -101,6 +133,15 @@ impl Report {
         }
         if !self.memory.is_empty() {
             text.push_str(&self.memories());
+            text.push_str("\n\n");
+        }
+        if !self.calls.is_empty() {
+            text.push_str(&self.system_calls());
+            text.push_str("\n\n");
+        }
+        for failure in &self.failures {
+            text.push_str(failure);
+            text.push('\n');
         }
         text.trim_end().to_owned()
     }
@@ -196,6 +237,20 @@ impl Report {
         table(&title, &header, rows)
     }
 
+    fn system_calls(&self) -> String {
+        let mut rows = Vec::new();
+        for workload in &self.workloads {
+            let Some(of_workload) = self.calls.get(workload) else { continue };
+            for contestant in &self.contestants {
+                let Some(calls) = of_workload.get(contestant) else { continue };
+                let all = decimal(calls.all);
+                rows.push(vec![workload.clone(), contestant.clone(), all, calls.named()]);
+            }
+        }
+        let header = ["WORKLOAD", "THROUGH", "ALL", "EACH"];
+        table("System calls of each proxy for one transaction, counted by strace", &header, rows)
+    }
+
     fn of(&self, workload: &str, contestant: &str) -> Vec<Sample> {
         let rounds = self.samples.get(workload).and_then(|all| all.get(contestant));
         rounds.into_iter().flatten().copied().flatten().collect()
@@ -259,6 +314,15 @@ mod tests {
         let sample = Sample::of(outcome);
         assert_eq!((sample.per_second, sample.cpu_us), (10_000.0, 10.0));
         assert_eq!((sample.p50_us, sample.p99_us), (50.0, 99.0));
+    }
+
+    #[test]
+    fn calls_are_said_for_one_transaction_without_the_rare_ones() {
+        let counted = [("recvfrom", 200), ("sendto", 210), ("brk", 1)];
+        let counted = counted.map(|(name, calls)| (name.to_owned(), calls));
+        let calls = Calls::of(&BTreeMap::from(counted), 100.0);
+        assert_eq!(calls.named(), "sendto 2.10, recvfrom 2.00");
+        assert!((calls.all - 4.11).abs() < 1e-9);
     }
 
     #[test]

@@ -24,6 +24,7 @@ use self::accept::{Door, accept};
 use self::worker::Worker;
 use crate::GatewayConfig;
 use crate::admin::{EndWishes, Ending, ReloadWishes};
+use crate::ledger::LedgerDoor;
 use crate::shared::Shared;
 use crate::stats::GatewayStatistics;
 
@@ -150,17 +151,44 @@ impl Gateway {
     ///
     /// # Errors
     /// [`StartError`]; nothing has begun then.
-    pub async fn run(mut bound: Bound, setup: Setup) -> Result<Self, StartError> {
+    pub async fn run(bound: Bound, setup: Setup) -> Result<Self, StartError> {
+        Self::run_with(bound, setup, None).await
+    }
+
+    /// Serves a ledger's database to those who come to the addresses of [`Gateway::bind`]. Users, TLS and limits are those
+    /// of the configuration; its nodes and databases are not looked at.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing has begun then.
+    pub async fn serve_ledger(
+        bound: Bound,
+        config: GatewayConfig,
+        door: LedgerDoor,
+    ) -> Result<Self, StartError> {
+        let (_, nobody) = tokio::sync::watch::channel(Arc::default());
+        let config = GatewayConfig { databases: BTreeMap::new(), ..config };
+        let (nodes, groups) = (BTreeMap::new(), BTreeMap::new());
+        let setup = Setup { config, nodes, groups, watch: Watch::detached(nobody) };
+        Self::run_with(bound, setup, Some(Arc::new(door))).await
+    }
+
+    async fn run_with(
+        mut bound: Bound,
+        setup: Setup,
+        ledger: Option<Arc<LedgerDoor>>,
+    ) -> Result<Self, StartError> {
         let begun_with = Fixed::of(&setup.config);
         let mut workers = Vec::new();
         for number in 0..setup.config.workers() {
             workers.push(Worker::start(number).await.map_err(StartError::Worker)?);
         }
-        let shared = Arc::new(Shared::new(setup).map_err(StartError::Config)?);
+        let mut shared = Shared::new(setup).map_err(StartError::Config)?;
+        shared.ledger = ledger;
+        let shared = Arc::new(shared);
         shared.start();
         let workers: Arc<[Worker]> = workers.into();
         // On a worker, since it uses server connections, which live there.
-        if let Some(worker) = workers.first() {
+        if let (Some(worker), None) = (workers.first(), &shared.ledger) {
             worker.handle().spawn(crate::catalogue::learn(Arc::clone(&shared)));
         }
         let mut tasks = JoinSet::new();

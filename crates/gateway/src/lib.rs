@@ -12,6 +12,7 @@ mod client;
 mod effects;
 mod gateway;
 mod herd;
+mod ledger;
 mod listen;
 mod pool;
 mod relay;
@@ -26,6 +27,7 @@ mod switchover;
 pub use admin::{EndWish, EndWishes, Ending, ReloadWish, ReloadWishes};
 pub use config::GatewayConfig;
 pub use gateway::{Bound, Gateway, NonePassed, Passed, Setup, StartError, Statistics};
+pub use ledger::LedgerDoor;
 pub use stats::{
     Averages, ClientCounts, GatewayStatistics, PoolStatistics, Rates, ServerCounts, Times, Totals,
 };

@@ -20,7 +20,7 @@ use crate::client::Card;
 use crate::config::Target;
 use crate::settings::Settings;
 use crate::shared::Shared;
-use crate::{admin, relay};
+use crate::{admin, ledger, relay};
 
 pub(crate) use reception::Reception;
 pub(crate) use stream::ClientStream;
@@ -58,6 +58,8 @@ pub(crate) async fn serve(socket: Socket, shared: Arc<Shared>, worker: usize) {
     let _stay = guest.stay;
     if guest.console {
         Box::pin(admin::serve(guest.client, shared)).await;
+    } else if let Some(door) = shared.ledger.clone() {
+        Box::pin(ledger::serve(guest.client, shared, door)).await;
     } else {
         // It sees to it itself that others have their turn.
         tokio::task::unconstrained(relay::serve(guest.client, shared)).await;

@@ -19,6 +19,7 @@ use crate::client::Card;
 use crate::config::GatewayConfig;
 use crate::gateway::Setup;
 use crate::herd::{Herd, Loss, Options, Sever};
+use crate::ledger::LedgerDoor;
 use crate::listen::Reception;
 use crate::pool::{Pools, Rules};
 use crate::wire::Problem;
@@ -40,6 +41,8 @@ pub(crate) struct Shared {
     /// What all logins share.
     pub(crate) reception: Reception,
     pub(crate) users: Users,
+    /// Where all databases are one, that of a ledger.
+    pub(crate) ledger: Option<Arc<LedgerDoor>>,
     /// What is known of each database's functions.
     pub(crate) classifiers: Classifiers,
     pub(crate) clock: Clock,
@@ -68,6 +71,7 @@ impl Shared {
             nodes,
             clients: Clients::default(),
             desk: Desk::default(),
+            ledger: None,
             classifiers: Classifiers::default(),
             clock: Clock::default(),
             closed: CancellationToken::new(),

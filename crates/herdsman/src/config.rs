@@ -130,6 +130,9 @@ impl Config {
 
         let mesh = MeshConfig::read(reading, &hosts);
         let ledger = LedgerConfig::read(reading, &hosts);
+        if let Some(address) = &ledger.serve {
+            gateway.check_ledger(reading, address);
+        }
         let hooks = HooksConfig::read(reading, &hosts);
         let hosts_print = print(&reading.section::<serde_json::Value>("hosts"));
 

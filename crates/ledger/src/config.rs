@@ -45,6 +45,9 @@ pub struct LedgerConfig {
     /// Unix socket at which commands such as `ledger sql` ask the running program. Default: beside the embedded log, with
     /// `.socket` behind its name; has to be there with Kafka.
     pub socket: Option<PathBuf>,
+    /// Address, `host:port`, at which drivers of PostgreSQL find the ledger as the database `name`. Who may log in, and how,
+    /// is what `gateway` says: `users`, `auth`, `tls`. Default: none.
+    pub serve: Option<String>,
 }
 
 impl Default for LedgerConfig {
@@ -58,6 +61,7 @@ impl Default for LedgerConfig {
             cancel_after: Duration::from_secs(2),
             attempts: 10,
             socket: None,
+            serve: None,
         }
     }
 }

@@ -22,6 +22,8 @@ use async_trait::async_trait;
 use thiserror::Error;
 use tokio::sync::mpsc;
 
+pub use postgres::Wire;
+
 use crate::{
     ChainHash, LogId, Offset,
     entry::Genesis,
@@ -196,6 +198,9 @@ pub trait Node: Send + Sync + 'static {
     /// Begins a client's transaction, on a snapshot of the data.
     async fn begin(&self) -> Result<Box<dyn Transaction>, SqlError>;
 
+    /// A connection that one client has for itself, in PostgreSQL's own protocol; `None` where the engine speaks another.
+    async fn native(&self) -> Result<Option<Box<dyn Native>>, SqlError>;
+
     /// Gives everything that it holds, in one snapshot, while it goes on following the log. Changes of tables wait until
     /// it is done.
     async fn give(&self, to: mpsc::Sender<Part>) -> Result<(), NodeError>;
@@ -233,4 +238,38 @@ pub trait Transaction: Send {
 
     /// What the statements have changed.
     async fn capture(self: Box<Self>) -> Result<Captured, SqlError>;
+}
+
+/// A client's own connection to a PostgreSQL node. The client's messages go straight to the server and the answers back, so
+/// types, formats, cursors and savepoints are the server's own; where transactions begin and end is said here. They are
+/// always rolled back, as those of [`Transaction`], and give way to the log like them: the server then ends the connection.
+///
+/// After an error of the node's, or the end of the connection, everything fails; a new one is to be made.
+#[async_trait]
+pub trait Native: Send {
+    /// Where the client's messages go; `None` once the connection is gone. Nothing may be sent there that was not found good
+    /// by [`Native::check`], but for what cannot end the transaction, change the session's `herdsman.…` settings, its role
+    /// or its `search_path`, or write.
+    fn wire(&mut self) -> Option<&mut Wire>;
+
+    /// Begins a transaction on a snapshot of the data.
+    async fn begin(&mut self, read_only: bool) -> Result<(), SqlError>;
+
+    /// Whether a statement may be run in the transaction: as of [`Transaction::run`].
+    async fn check(&mut self, sql: &str) -> Result<(), SqlError>;
+
+    /// The client has gone back to a savepoint.
+    fn take_back(&mut self);
+
+    /// Whether the transaction had to give way to the log: then it may be run again.
+    fn is_beaten(&self) -> bool;
+
+    /// What the transaction has changed; it is over then.
+    async fn capture(&mut self) -> Result<Captured, SqlError>;
+
+    /// Ends the transaction.
+    async fn roll_back(&mut self);
+
+    /// Says something of ours to the server, which has no rows to give for it.
+    async fn command(&mut self, sql: &str) -> Result<(), SqlError>;
 }

@@ -55,6 +55,43 @@ impl GatewayConfig {
         config
     }
 
+    /// What serves a ledger's database at an address: users, TLS and limits as here, and nothing else.
+    #[must_use]
+    pub fn for_ledger(&self, address: &str) -> Self {
+        Self {
+            listen: vec![address.to_owned()],
+            unix_socket_dir: None,
+            databases: BTreeMap::new(),
+            ..self.clone()
+        }
+    }
+
+    /// Notes what is wrong with serving a ledger at an address, as `ledger.serve` has it.
+    pub fn check_ledger(&self, reading: &mut Reading<'_>, address: &str) {
+        let path = ["ledger", "serve"];
+        match address.parse::<Address>() {
+            Err(expected) => {
+                let message = format!("`ledger.serve` is {}, expected {expected}", quoted(address));
+                reading.problem_at(&path, message);
+            }
+            Ok(address) => {
+                let there = |text: &String| {
+                    text.parse().is_ok_and(|other: Address| other.clashes(&address))
+                };
+                if address.port != 0 && self.listen.iter().any(there) {
+                    let message =
+                        "`ledger.serve` is where the gateway listens, expected another port";
+                    reading.problem_at(&path, message);
+                }
+            }
+        }
+        let nobody = self.users.is_empty() && self.auth_file.is_none() && !self.trust_loopback;
+        if nobody && self.auth != AuthMethod::Cert {
+            let message = "`ledger.serve` lets nobody in: `gateway` knows no user, expected `gateway.users` or `gateway.auth_file`";
+            reading.problem_at(&path, message);
+        }
+    }
+
     /// Notes a problem where the gateway would listen where something else does: `what` on `bind` and `port`.
     pub fn expect_no_clash(&self, reading: &mut Reading<'_>, what: &str, bind: &str, port: u16) {
         let other = Address { host: bind.to_owned(), port };

@@ -52,6 +52,35 @@ fn with_an_empty_section_the_defaults_hold() {
 }
 
 #[test]
+fn a_ledger_is_served_at_an_address_of_its_own_to_users_that_there_are() {
+    let wrong = |address: &str, gateway: &str| {
+        let text = format!("{ABOVE}gateway: {gateway}\nledger: {{serve: '{address}'}}\n");
+        let mut reading = Reading::new(Path::new("h.yml"), &text, Depth::Full).unwrap();
+        let (hosts, groups) = (reading.hosts(), reading.groups());
+        let config = GatewayConfig::read(&mut reading, &hosts, &groups);
+        config.check_ledger(&mut reading, address);
+        reading.finish(Some(config)).err().map(|problems| list(&problems))
+    };
+    let users = "{listen: 'localhost:6432', users: {app: {password: secret}}}";
+    for (address, gateway, expected) in [
+        ("localhost:6433", users, None),
+        ("*:0", users, None),
+        ("localhost", users, Some("`ledger.serve` is ")),
+        ("*:6432", users, Some("`ledger.serve` is where the gateway listens")),
+        ("localhost:6433", "", Some("`ledger.serve` lets nobody in")),
+    ] {
+        let told = wrong(address, gateway);
+        match expected {
+            None => assert_eq!(told, None, "{address} {gateway}"),
+            Some(part) => {
+                let told = told.unwrap_or_default();
+                assert!(told.contains(part), "{address} {gateway}: {told}");
+            }
+        }
+    }
+}
+
+#[test]
 fn every_key_is_read() {
     let config = good(
         "gateway:

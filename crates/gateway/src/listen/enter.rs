@@ -104,6 +104,9 @@ impl Arrival<'_> {
         // take their place only once they have proven who they are: nobody can fill the gateway without a password.
         if !ask.console() {
             drop(room(shared, config)?);
+            if let Some(door) = &shared.ledger {
+                door.expect(&ask.database, &ask.settings)?;
+            }
         }
         startup.negotiate(&mut talk.out);
         let hold =
@@ -138,6 +141,10 @@ impl Arrival<'_> {
         going_on(shared)?;
         if ask.console() {
             for (name, value) in CONSOLE {
+                backend::put_parameter(&mut talk.out, name, value);
+            }
+        } else if let Some(door) = &shared.ledger {
+            for (name, value) in Box::pin(door.welcome()).await? {
                 backend::put_parameter(&mut talk.out, name, value);
             }
         } else {

@@ -3,7 +3,7 @@
 //!
 //! The scripts of other languages are in `tests/drivers`; `scripts/fetch-drivers` fetches what they need.
 
-mod scripts;
+pub(crate) mod scripts;
 mod with_sqlx;
 mod with_tokio_postgres;
 

@@ -10,6 +10,7 @@ mod gateway;
 mod guard;
 mod harness;
 mod hostile;
+mod ledger;
 mod load;
 mod login;
 mod misrouting;

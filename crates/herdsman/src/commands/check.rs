@@ -113,7 +113,8 @@ fn ledger(config: &Config) -> Option<String> {
     };
     let nodes = ledger.nodes.iter().map(|(name, node)| format!("{name} ({})", node.engine()));
     let nodes: Vec<_> = nodes.collect();
-    Some(format!("  ledger {}: {} follow {log}", ledger.name, nodes.join(", ")))
+    let drivers = ledger.serve.as_ref().map(|at| format!("; drivers at {at}")).unwrap_or_default();
+    Some(format!("  ledger {}: {} follow {log}{drivers}", ledger.name, nodes.join(", ")))
 }
 
 /// What is done when the herd changes.

@@ -7,6 +7,7 @@ use crate::exit::{Exit, Failed};
 
 mod beside;
 mod door;
+mod drivers;
 mod examples;
 mod keeper;
 mod lag;

@@ -13,7 +13,7 @@ use crate::{
     Offset, RequestId,
     entry::{Attempt, Entry, TooLarge},
     log::AppendError,
-    node::{Answer, Captured, SqlError, Transaction},
+    node::{Answer, Captured, Native, SqlError, Transaction},
     replica::Outcome,
     table::TableChange,
     writes::claims,
@@ -174,8 +174,43 @@ impl Ledger {
         transaction: Box<dyn Transaction>,
         reads: Reads<'_>,
     ) -> Result<Committed, RequestError> {
-        let deadline = Instant::now() + self.shared.settings.deadline;
         let captured = transaction.capture().await?;
+        self.commit_changes(node, request, captured, reads).await
+    }
+
+    /// A client's own connection to a node, in PostgreSQL's protocol. What its transactions have changed is committed by
+    /// [`Ledger::commit_captured`].
+    ///
+    /// # Errors
+    /// The node is not fit, or is of an engine that does not speak it (SQLSTATE 0A000).
+    pub async fn native(&self, node: &str) -> Result<Box<dyn Native>, RequestError> {
+        let native = self.healthy(node)?.node.native().await?;
+        native.ok_or_else(|| refused("0A000", format!("node {node:?} is no PostgreSQL server")))
+    }
+
+    /// As [`Ledger::commit`], of what was captured already; `serializable` as of [`Ledger::commit_serializable`].
+    ///
+    /// # Errors
+    /// As of [`Ledger::commit`].
+    pub async fn commit_captured(
+        &self,
+        node: &str,
+        request: RequestId,
+        captured: Captured,
+        serializable: bool,
+    ) -> Result<Committed, RequestError> {
+        let reads = if serializable { Reads::Named } else { Reads::Tables(&[]) };
+        self.commit_changes(node, request, captured, reads).await
+    }
+
+    async fn commit_changes(
+        &self,
+        node: &str,
+        request: RequestId,
+        captured: Captured,
+        reads: Reads<'_>,
+    ) -> Result<Committed, RequestError> {
+        let deadline = Instant::now() + self.shared.settings.deadline;
         if captured.rows.is_empty() {
             return Ok(Committed { at: None, answers: Vec::new(), acknowledged: true });
         }

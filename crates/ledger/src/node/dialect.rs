@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use async_trait::async_trait;
 
-use super::{Answer, Engine, NodeError, SqlError};
+use super::{Answer, Engine, NodeError, SqlError, postgres::Wire};
 use crate::{
     Value,
     table::{Column, OnDelete, Reference, Table},
@@ -75,6 +75,11 @@ pub(super) trait Session: Send + Sync + 'static {
 
     /// One statement of a client's; a second one in the same text is refused.
     async fn statement(&mut self, sql: &str) -> Result<Answer, Failure>;
+
+    /// Where a client's own messages go; of sessions that [`Dialect::connect_native`] has made.
+    fn wire(&mut self) -> Option<&mut Wire> {
+        None
+    }
 }
 
 /// One engine's ways.
@@ -97,6 +102,16 @@ pub(super) trait Dialect: Send + Sync + 'static {
     async fn holds(&self, hold: &mut Self::Hold) -> bool;
 
     async fn connect(&self, purpose: Purpose) -> Result<Self::Session, Failure>;
+
+    /// A connection that one client has for itself, in PostgreSQL's protocol; `None` where the engine speaks another.
+    async fn connect_native(&self) -> Result<Option<Self::Session>, Failure> {
+        Ok(None)
+    }
+
+    /// What is said before a client's own connection is asked for what it has changed.
+    fn before_capture(&self) -> Option<&'static str> {
+        None
+    }
 
     fn handle(&self, session: &Self::Session) -> Self::Handle;
 

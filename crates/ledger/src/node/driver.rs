@@ -5,6 +5,7 @@ mod capture;
 mod checksum;
 mod clients;
 mod guard;
+mod native;
 mod notes;
 mod transfer;
 
@@ -19,7 +20,7 @@ use guard::Guard;
 use tokio::sync::{Mutex, mpsc};
 
 use super::{
-    Checksums, Engine, Node, NodeError, Place, SqlError, Transaction,
+    Checksums, Engine, Native, Node, NodeError, Place, SqlError, Transaction,
     dialect::{Dialect, Failure, Purpose, Session as _},
 };
 use crate::{
@@ -239,6 +240,10 @@ impl<D: Dialect> Node for SqlNode<D> {
             }
             begun => begun,
         }
+    }
+
+    async fn native(&self) -> Result<Option<Box<dyn Native>>, SqlError> {
+        native::connect(Arc::clone(&self.shared)).await
     }
 
     async fn give(&self, to: mpsc::Sender<Part>) -> Result<(), NodeError> {

@@ -1,6 +1,8 @@
 //! PostgreSQL as a node.
 
-use std::{collections::BTreeMap, time::Duration};
+mod wire;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use herdsman_node::{Conninfo, Tls};
@@ -16,6 +18,7 @@ use crate::{
     table::{Column, Table},
     value::Kind,
 };
+pub use wire::Wire;
 
 /// What the lock is called by whom a database is driven: `herdsman` in eight bytes. PostgreSQL keeps it by database.
 const HOLD: i64 = i64::from_be_bytes(*b"herdsman");
@@ -36,8 +39,40 @@ struct Postgres {
 }
 
 struct PostgresSession {
-    client: Client,
+    link: Link,
     process: i64,
+}
+
+/// How a session is spoken to.
+enum Link {
+    /// By us alone.
+    Client(Client),
+    /// By a client of ours as well, whose messages are passed on.
+    Wire(Box<Wire>),
+}
+
+impl PostgresSession {
+    /// As any client's transactions are run; and its number.
+    async fn captures(&mut self) -> Result<(), Failure> {
+        self.command("SET herdsman.capture = 'on'; SET lock_timeout = '5s'; SET application_name = 'herdsman ledger client'")
+            .await?;
+        self.number().await
+    }
+
+    async fn number(&mut self) -> Result<(), Failure> {
+        let rows = self.select("SELECT pg_backend_pid()::bigint", &[]).await?;
+        self.process = numbers(&rows).first().copied().unwrap_or_default();
+        Ok(())
+    }
+
+    fn client(&self) -> Result<&Client, Failure> {
+        match &self.link {
+            Link::Client(client) => Ok(client),
+            Link::Wire(_) => {
+                Err(Failure::Environmental("a client's own connection takes no values".to_owned()))
+            }
+        }
+    }
 }
 
 #[async_trait]
@@ -56,23 +91,17 @@ impl Dialect for Postgres {
         let connection = connected.map_err(|error| Failure::Environmental(error.to_string()))?;
         let (client, driver) = connection.split(|_| {});
         tokio::spawn(driver);
-        let mut session = PostgresSession { client, process: 0 };
+        let mut session = PostgresSession { link: Link::Client(client), process: 0 };
         session
             .command("SET timezone = 'UTC'; SET datestyle = 'ISO'; SET extra_float_digits = 1; SET standard_conforming_strings = on; SET client_min_messages = warning; SET synchronous_commit = on")
             .await?;
-        session
-            .command(match purpose {
-                // A client's open transaction must not hold the log up in silence.
-                Purpose::Apply => {
-                    "SET session_replication_role = replica; SET lock_timeout = '2s'"
-                },
-                Purpose::Capture => {
-                    "SET herdsman.capture = 'on'; SET lock_timeout = '5s'; SET application_name = 'herdsman ledger client'"
-                }
-            })
-            .await?;
-        let rows = session.select("SELECT pg_backend_pid()::bigint", &[]).await?;
-        session.process = numbers(&rows).first().copied().unwrap_or_default();
+        if purpose == Purpose::Capture {
+            session.captures().await?;
+            return Ok(session);
+        }
+        // A client's open transaction must not hold the log up in silence.
+        session.command("SET session_replication_role = replica; SET lock_timeout = '2s'").await?;
+        session.number().await?;
         Ok(session)
     }
 
@@ -89,6 +118,26 @@ impl Dialect for Postgres {
 
     async fn holds(&self, hold: &mut PostgresSession) -> bool {
         hold.command("SELECT 1").await.is_ok()
+    }
+
+    async fn connect_native(&self) -> Result<Option<PostgresSession>, Failure> {
+        let raw = herdsman_node::raw::connect_raw(&self.info, &self.tls, CONNECT, &[]).await;
+        let raw = raw.map_err(|error| Failure::Environmental(error.to_string()))?;
+        let wire = Wire::new(raw, Arc::new(self.info.clone()));
+        let mut session = PostgresSession { link: Link::Wire(Box::new(wire)), process: 0 };
+        // What is read in statements is read as it is meant.
+        session
+            .command("SET standard_conforming_strings = on; SET client_encoding = 'UTF8'")
+            .await?;
+        session.captures().await?;
+        Ok(Some(session))
+    }
+
+    fn before_capture(&self) -> Option<&'static str> {
+        // Whatever the client has set meanwhile: values are read as our own sessions show them.
+        Some(
+            "SET LOCAL timezone = 'UTC'; SET LOCAL datestyle = 'ISO'; SET LOCAL extra_float_digits = 1; SET LOCAL statement_timeout = 0",
+        )
     }
 
     fn handle(&self, session: &PostgresSession) -> i64 {
@@ -249,14 +298,26 @@ fn pg_type(kind: Kind) -> String {
 #[async_trait]
 impl Session for PostgresSession {
     async fn command(&mut self, sql: &str) -> Result<(), Failure> {
-        self.client.batch_execute(sql).await.map_err(|error| failure(&error))
+        match &mut self.link {
+            Link::Client(client) => {
+                client.batch_execute(sql).await.map_err(|error| failure(&error))
+            }
+            Link::Wire(wire) => wire.query(sql).await.map(drop),
+        }
+    }
+
+    fn wire(&mut self) -> Option<&mut Wire> {
+        match &mut self.link {
+            Link::Client(_) => None,
+            Link::Wire(wire) => Some(wire),
+        }
     }
 
     async fn execute(&mut self, sql: &str, values: &[Value]) -> Result<u64, Failure> {
         let texts: Vec<Option<String>> = values.iter().map(Value::to_text).collect();
         let values: Vec<&(dyn ToSql + Sync)> =
             texts.iter().map(|it| it as &(dyn ToSql + Sync)).collect();
-        self.client.execute(sql, &values).await.map_err(|error| failure(&error))
+        self.client()?.execute(sql, &values).await.map_err(|error| failure(&error))
     }
 
     async fn select(
@@ -264,16 +325,20 @@ impl Session for PostgresSession {
         sql: &str,
         values: &[Value],
     ) -> Result<Vec<Vec<Option<String>>>, Failure> {
+        if let (Link::Wire(wire), []) = (&mut self.link, values) {
+            return wire.query(sql).await;
+        }
         let texts: Vec<Option<String>> = values.iter().map(Value::to_text).collect();
         let values: Vec<&(dyn ToSql + Sync)> =
             texts.iter().map(|it| it as &(dyn ToSql + Sync)).collect();
-        let rows = self.client.query(sql, &values).await.map_err(|error| failure(&error))?;
+        let rows = self.client()?.query(sql, &values).await.map_err(|error| failure(&error))?;
         rows.iter().map(row).collect()
     }
 
     async fn statement(&mut self, sql: &str) -> Result<Answer, Failure> {
+        let client = self.client()?;
         // Prepared: a second statement in the text is refused.
-        let statement = self.client.prepare(sql).await.map_err(|error| failure(&error))?;
+        let statement = client.prepare(sql).await.map_err(|error| failure(&error))?;
         if !statement.params().is_empty() {
             return Err(Failure::refused(
                 "0A000",
@@ -282,12 +347,12 @@ impl Session for PostgresSession {
         }
         if statement.columns().is_empty() {
             let affected =
-                self.client.execute(&statement, &[]).await.map_err(|error| failure(&error))?;
+                client.execute(&statement, &[]).await.map_err(|error| failure(&error))?;
             return Ok(Answer { affected, ..Answer::default() });
         }
         let columns = statement.columns().iter().map(|it| it.name().to_owned()).collect();
         // In text, whatever the types are.
-        let messages = self.client.simple_query(sql).await.map_err(|error| failure(&error))?;
+        let messages = client.simple_query(sql).await.map_err(|error| failure(&error))?;
         let mut answer = Answer { columns, ..Answer::default() };
         for message in messages {
             match message {
@@ -338,7 +403,10 @@ fn failure(error: &tokio_postgres::Error) -> Failure {
     let Some(error) = error.as_db_error() else {
         return Failure::Environmental(herdsman_node::describe(error));
     };
-    let (state, message) = (error.code().code(), error.message().to_owned());
+    failed(error.code().code(), error.message().to_owned())
+}
+
+fn failed(state: &str, message: String) -> Failure {
     match state.get(..2) {
         Some("40") => Failure::Conflict(message),
         // Another transaction holds the row.

@@ -449,6 +449,9 @@ func main() {
 		{"one name, many texts", oneNameManyTexts}, {"pipelines", pipelines}, {"copies", copies}, {"cancelled", cancelled},
 		{"notifications", notifications}, {"forgetting", forgetting}, {"several in one", severalInOne},
 	}...)
+	if len(os.Args) > 1 && os.Args[1] == "ledger" {
+		checks = ledgerChecks()
+	}
 	for _, each := range checks {
 		began := time.Now()
 		func() {

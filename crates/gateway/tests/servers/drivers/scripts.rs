@@ -43,11 +43,18 @@ pub(super) async fn java(running: &Running) {
 }
 
 pub(super) async fn go(running: &Running) {
+    if let Some(program) = go_program() {
+        run(running, Command::new(program)).await;
+    }
+}
+
+/// The checks with pgx; `None` where Go could not fetch it.
+pub(crate) fn go_program() -> Option<PathBuf> {
     if let Ok(why) = std::fs::read_to_string(home().join("go/left-out")) {
         crate::load::tell(&format!("pgx is left out, for Go could not fetch it: {why}"));
-        return;
+        return None;
     }
-    run(running, Command::new(fetched("go/checks"))).await;
+    Some(fetched("go/checks"))
 }
 
 /// Runs the program with the address of the gateway in libpq's environment variables.
@@ -76,12 +83,12 @@ async fn run(running: &Running, mut command: Command) {
     assert!(text.lines().filter(|line| line.starts_with("ok ")).count() > 3, "{client}:\n{text}");
 }
 
-fn scripts() -> PathBuf {
+pub(crate) fn scripts() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/drivers")
 }
 
 /// What `scripts/fetch-drivers` has fetched.
-fn fetched(what: &str) -> PathBuf {
+pub(crate) fn fetched(what: &str) -> PathBuf {
     let path = home().join(what);
     assert!(path.exists(), "{} is missing; run scripts/fetch-drivers", path.display());
     path

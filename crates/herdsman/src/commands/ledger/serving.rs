@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::door::Door;
+use super::drivers::Address;
 use super::keeper::{Keeper, NotKept};
 use super::lock::{self, Lock};
 use super::target::Setup;
@@ -58,6 +59,7 @@ impl Serving {
         stop: CancellationToken,
         up: impl FnOnce(&Arc<Keeper>),
     ) -> Result<(), Failed> {
+        let address = Address::bind(self.setup.served.as_ref()).await?;
         let mut failures = 0_u32;
         let keeper = loop {
             let started = tokio::select! {
@@ -80,16 +82,22 @@ impl Serving {
         };
         // Not before: a command that nobody takes up would wait, and be done when nobody expects it any more.
         let door = Door::bind(&self.setup.socket)?;
+        let mut drivers = address.serve(&keeper.ledger, &self.setup.config).await?;
         let names: Vec<_> = self.setup.config.nodes.keys().map(String::as_str).collect();
         tracing::info!(
             ledger = self.setup.config.name,
             log = %keeper.ledger.genesis().log,
             nodes = names.join(" "),
             socket = %self.setup.socket.display(),
+            drivers = drivers.address(),
             "the ledger is up"
         );
         up(&keeper);
-        door.serve(keeper, stop).await;
-        Ok(())
+        let broken = tokio::select! {
+            () = door.serve(keeper, stop) => None,
+            failed = drivers.failed() => Some(failed),
+        };
+        drivers.stop().await;
+        broken.map_or(Ok(()), Err)
     }
 }

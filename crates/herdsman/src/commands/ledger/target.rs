@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use herdsman_gateway::GatewayConfig;
 use herdsman_ledger::config::{LedgerConfig, NotReady};
 use herdsman_ledger::log::Log;
 use herdsman_ledger::node::Node;
@@ -19,6 +20,8 @@ pub(super) struct Setup {
     pub(super) hosts: BTreeMap<NodeName, Conninfo>,
     /// Where commands ask the program that runs.
     pub(super) socket: PathBuf,
+    /// Where drivers find it, if they do.
+    pub(super) served: Option<GatewayConfig>,
 }
 
 impl Setup {
@@ -26,10 +29,12 @@ impl Setup {
     pub(super) fn of(config: &Config) -> Option<Self> {
         // The section was checked: a ledger with nodes has a socket.
         let socket = config.ledger.socket()?;
+        let served = config.ledger.serve.as_deref();
         (!config.ledger.nodes.is_empty()).then(|| Self {
             config: config.ledger.clone(),
             hosts: config.nodes.clone(),
             socket,
+            served: served.map(|address| config.gateway.for_ledger(address)),
         })
     }
 

@@ -20,7 +20,7 @@ use crate::{
     writes::{RowChange, fold},
 };
 
-struct Running<D: Dialect> {
+pub(super) struct Running<D: Dialect> {
     /// Dropped in the middle, it is closed, and the engine rolls back.
     session: D::Session,
     seat: Seat<D>,
@@ -31,6 +31,8 @@ struct Running<D: Dialect> {
     named: BTreeSet<String>,
     affected: u64,
     failed: bool,
+    /// Something in it was taken back: what was written is more than what is left of it.
+    taken_back: bool,
 }
 
 /// A transaction's place among those that are open.
@@ -60,25 +62,35 @@ fn beaten() -> SqlError {
 pub(super) async fn begin<D: Dialect>(
     shared: Arc<Shared<D>>,
 ) -> Result<Box<dyn Transaction>, SqlError> {
-    let mut session = shared.capturing().await?;
-    for sql in shared.dialect.begin_snapshot() {
+    let session = shared.capturing().await?;
+    let begins = shared.dialect.begin_snapshot();
+    Ok(Box::new(begin_on(shared, session, begins).await?))
+}
+
+/// Begins one on a session, with these statements. If that fails, the session is closed.
+pub(super) async fn begin_on<D: Dialect>(
+    shared: Arc<Shared<D>>,
+    mut session: D::Session,
+    begins: &[&str],
+) -> Result<Running<D>, SqlError> {
+    for sql in begins {
         session.command(sql).await?;
     }
     let number = shared.clients.enter(shared.dialect.handle(&session));
     let seat = Seat { shared, number };
     let begun = begun(&seat, &mut session).await;
     let (base, catalogue, written) = begun.map_err(|error| seat.told(error))?;
-    let named = BTreeSet::new();
-    Ok(Box::new(Running {
+    Ok(Running {
         session,
         seat,
         base,
         catalogue,
         written,
-        named,
+        named: BTreeSet::new(),
         affected: 0,
         failed: false,
-    }))
+        taken_back: false,
+    })
 }
 
 async fn begun<D: Dialect>(
@@ -128,23 +140,66 @@ impl<D: Dialect> Transaction for Running<D> {
         Ok(answer)
     }
 
-    async fn capture(mut self: Box<Self>) -> Result<Captured, SqlError> {
+    async fn capture(self: Box<Self>) -> Result<Captured, SqlError> {
         if self.failed {
             let message = "the transaction failed, and cannot commit";
             return Err(self.seat.told(Failure::refused("25P02", message).into()));
         }
-        let captured = self.changes().await.map_err(|error| self.seat.told(error))?;
-        let rows = fold(captured, &self.catalogue)
-            .map_err(|unfit| Failure::refused("22000", unfit.to_string()))?;
-        let Self { seat, session, base, catalogue, named, .. } = *self;
-        if !seat.shared.clients.leave(seat.number) {
-            seat.shared.give_back(session);
+        let shared = Arc::clone(&self.seat.shared);
+        let (captured, session) = self.finish().await?;
+        if let Some(session) = session {
+            shared.give_back(session);
         }
-        Ok(Captured { base, catalogue, rows, named: named.into_iter().collect() })
+        Ok(captured)
     }
 }
 
 impl<D: Dialect> Running<D> {
+    /// Whether a statement may be run; and what it names is noted.
+    pub(super) async fn check(&mut self, sql: &str) -> Result<(), SqlError> {
+        let dialect = &self.seat.shared.dialect;
+        let said = statement::check(sql, dialect.engine(), &self.catalogue)?;
+        dialect.check_calls(&mut self.session, &said.calls).await?;
+        self.named.extend(said.named);
+        Ok(())
+    }
+
+    /// Says something of ours in it.
+    pub(super) async fn command(&mut self, sql: &str) -> Result<(), SqlError> {
+        let done = self.session.command(sql).await;
+        done.map_err(|failure| self.seat.told(failure.into()))
+    }
+
+    pub(super) fn session(&mut self) -> &mut D::Session {
+        &mut self.session
+    }
+
+    pub(super) fn is_beaten(&self) -> bool {
+        self.seat.shared.clients.is_beaten(self.seat.number)
+    }
+
+    /// Something in it was taken back, by a savepoint.
+    pub(super) fn take_back(&mut self) {
+        self.taken_back = true;
+    }
+
+    /// Rolls back. The session, if it may be used again.
+    pub(super) async fn roll_back(mut self) -> Option<D::Session> {
+        let done = self.session.command("ROLLBACK").await;
+        let Self { seat, session, .. } = self;
+        (!seat.shared.clients.leave(seat.number) && done.is_ok()).then_some(session)
+    }
+
+    /// What it would change. The session, if it may be used again.
+    pub(super) async fn finish(mut self) -> Result<(Captured, Option<D::Session>), SqlError> {
+        let captured = self.changes().await.map_err(|error| self.seat.told(error))?;
+        let rows = fold(captured, &self.catalogue)
+            .map_err(|unfit| Failure::refused("22000", unfit.to_string()))?;
+        let Self { seat, session, base, catalogue, named, .. } = self;
+        let session = (!seat.shared.clients.leave(seat.number)).then_some(session);
+        Ok((Captured { base, catalogue, rows, named: named.into_iter().collect() }, session))
+    }
+
     /// What was captured; then the transaction is rolled back.
     async fn changes(&mut self) -> Result<Vec<RowChange>, SqlError> {
         let dialect = &self.seat.shared.dialect;
@@ -157,6 +212,9 @@ impl<D: Dialect> Running<D> {
         }
         let written = dialect.written(&mut self.session).await?;
         self.session.command("ROLLBACK").await?;
+        if let (true, Some(before), Some(after)) = (self.taken_back, &self.written, &written) {
+            counts = captures_written(before, after, counts.into_keys());
+        }
         // Outside of the snapshot: nothing goes to the log from who has lost the node.
         let place = notes::place(dialect, &mut self.session).await?;
         guard::check(&place, &self.seat.shared.token)?;
@@ -170,6 +228,22 @@ impl<D: Dialect> Running<D> {
         );
         Err(Failure::refused("0A000", message).into())
     }
+}
+
+/// How many changes of each table were captured, also those that were taken back later.
+fn captures_written(
+    before: &BTreeMap<String, i64>,
+    after: &BTreeMap<String, i64>,
+    tables: impl Iterator<Item = String>,
+) -> BTreeMap<String, i64> {
+    let rows = |of: &BTreeMap<String, i64>, table: &str| {
+        of.get(&capture_table(table)).copied().unwrap_or_default()
+    };
+    let written = |table: String| {
+        let rows = rows(after, &table).saturating_sub(rows(before, &table));
+        (table, rows)
+    };
+    tables.map(written).collect()
 }
 
 /// A table of which more rows were written than captured. Capturing itself writes one for each.
@@ -257,5 +331,19 @@ mod tests {
         assert_eq!(missed(&[], &[("strangers", 1)], captured).as_deref(), Some("table strangers"));
         assert_eq!(missed(&[("strangers", 1)], &[("strangers", 1)], captured), None);
         assert!(missed(&[], &[("_ledger_state", 1)], captured).is_some());
+    }
+
+    #[test]
+    fn what_was_taken_back_counts_as_captured_where_it_was_captured() {
+        let map = |pairs: &[(&str, i64)]| -> BTreeMap<String, i64> {
+            pairs.iter().map(|(table, rows)| ((*table).to_owned(), *rows)).collect()
+        };
+        let before = map(&[("account", 1), ("_ledger_cap_account", 1)]);
+        let after = map(&[("account", 4), ("_ledger_cap_account", 4)]);
+        let counts = captures_written(&before, &after, ["account".to_owned()].into_iter());
+        assert_eq!(missed(&before, &after, &counts), None);
+        let hidden = map(&[("account", 4), ("_ledger_cap_account", 2)]);
+        let counts = captures_written(&before, &hidden, ["account".to_owned()].into_iter());
+        assert_eq!(missed(&before, &hidden, &counts).as_deref(), Some("table account"));
     }
 }

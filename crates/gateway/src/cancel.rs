@@ -1,5 +1,7 @@
 //! Cancel requests: keys that cannot be guessed, and the right server of the right node.
 
+mod request;
+
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fmt;
@@ -10,8 +12,10 @@ use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::rand;
 use herdsman_node::raw::cancel_raw;
 use herdsman_node::{Conninfo, Tls};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 
+pub(crate) use self::request::cancel_client;
+pub use self::request::{CancelRequest, Canceller};
 use crate::client::Card;
 use crate::pool::{ServerIdentity, Use};
 
@@ -20,11 +24,15 @@ const LONG: usize = 32;
 const SHORT: usize = 4;
 /// How often a process number is drawn before we give up: with half of them in use, once in 4 billion logins.
 const DRAWS: usize = 32;
+/// Requests that wait to be passed on. More are lost, as ones of strangers are.
+const WAITING: usize = 64;
 
 /// Which client goes with which key.
 #[derive(Default)]
 pub(crate) struct Cancels {
     clients: Mutex<HashMap<i32, Held>>,
+    /// Where requests go whose key nobody holds here.
+    elsewhere: Mutex<Option<mpsc::Sender<CancelRequest>>>,
 }
 
 struct Held {
@@ -66,6 +74,22 @@ impl Cancels {
         let held = clients.get(&process)?;
         verify_slices_are_equal(&held.secret, secret).ok()?;
         held.card.upgrade()
+    }
+
+    /// Has requests whose key nobody holds here come out of the queue from now on.
+    pub(crate) fn unknown(&self) -> mpsc::Receiver<CancelRequest> {
+        let (requests, queue) = mpsc::channel(WAITING);
+        if let Ok(mut elsewhere) = self.elsewhere.lock() {
+            *elsewhere = Some(requests);
+        }
+        queue
+    }
+
+    /// Puts a request into the queue of [`Cancels::unknown`]. `false`: nobody wants it, or there is no room.
+    fn pass_on(&self, process: i32, secret: &[u8]) -> bool {
+        let Ok(elsewhere) = self.elsewhere.lock() else { return false };
+        let request = CancelRequest::new(process, secret);
+        elsewhere.as_ref().zip(request).is_some_and(|(to, request)| to.try_send(request).is_ok())
     }
 }
 

@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use herdsman_node::{Conninfo, NodeName};
 use herdsman_watch::Watch;
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 pub use bind::{Bound, NonePassed, Passed};
@@ -24,6 +25,7 @@ use self::accept::{Door, accept};
 use self::worker::Worker;
 use crate::GatewayConfig;
 use crate::admin::{EndWishes, Ending, ReloadWishes};
+use crate::cancel::{CancelRequest, Canceller};
 use crate::ledger::LedgerDoor;
 use crate::shared::Shared;
 use crate::stats::GatewayStatistics;
@@ -266,6 +268,19 @@ impl Gateway {
     #[must_use]
     pub fn end_wishes(&self) -> EndWishes {
         self.shared.desk.end_wishes()
+    }
+
+    /// Requests to cancel that come with a key that nobody holds here, from now on; at most 64 wait. Whoever has taken the
+    /// sockets over from another process, where clients stayed, passes them on to it, for its [`Gateway::canceller`].
+    #[must_use]
+    pub fn unknown_cancels(&self) -> mpsc::Receiver<CancelRequest> {
+        self.shared.reception.cancels.unknown()
+    }
+
+    /// Carries out requests to cancel that came to another process.
+    #[must_use]
+    pub fn canceller(&self) -> Canceller {
+        Canceller(Arc::clone(&self.shared))
     }
 
     /// Accepts nobody any more, and comes back when clients have left as `how` says, however long that takes. Dropped before

@@ -25,6 +25,7 @@ mod stats;
 mod switchover;
 
 pub use admin::{EndWish, EndWishes, Ending, ReloadWish, ReloadWishes};
+pub use cancel::{CancelRequest, Canceller};
 pub use config::GatewayConfig;
 pub use gateway::{Bound, Gateway, NonePassed, Passed, Setup, StartError, Statistics};
 pub use ledger::LedgerDoor;

@@ -200,6 +200,12 @@ fn a_run_that_is_taken_over_drops_no_client() {
     let idle = connect();
     runtime.block_on(idle.batch_execute("BEGIN; SELECT 1")).unwrap();
 
+    // And one that wants to end what it does when others have the address.
+    let sleeper = connect();
+    let token = sleeper.cancel_token();
+    let waits = runtime
+        .spawn(async move { sleeper.batch_execute("/* sleeper */ SELECT pg_sleep(3600)").await });
+
     let mut second = start();
     assert!(
         second.stderr().contains("listening on a socket of the run before"),
@@ -219,6 +225,14 @@ fn a_run_that_is_taken_over_drops_no_client() {
     let mut third = start();
     second.wait_for("the next run serves");
     assert!(ask("SELECT 1").is_ok());
+    // Its request comes to the third one, which asks the second one, which asks the first one.
+    let sleeps =
+        "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '/* sleeper%' AND state = 'active'";
+    assert_eq!(ask(sleeps).unwrap(), "1");
+    runtime.block_on(token.cancel_query(NoTls)).unwrap();
+    let ended = runtime.block_on(async { tokio::time::timeout(LIMIT, waits).await });
+    let error = ended.unwrap().unwrap().unwrap_err();
+    assert_eq!(error.code().unwrap().code(), "57014", "{error}");
 
     ends_without_an_error(stays);
     ends_without_an_error(comes);

@@ -9,6 +9,7 @@ use super::enter::{Arrival, Guest};
 use super::first::{self, Failed, Opened, Wish};
 use super::prove::{Talk, close};
 use crate::auth;
+use crate::cancel::cancel_client;
 use crate::config::GatewayConfig;
 use crate::shared::Shared;
 use crate::wire::Problem;
@@ -27,7 +28,7 @@ pub(super) async fn admit(socket: Socket, shared: &Arc<Shared>, worker: usize) -
     let Opened { stream, peer, wish, end_point, address, certificate } = opened;
     match wish {
         Wish::Cancel { process, secret } => {
-            cancel(shared, process, &secret).await;
+            cancel_client(shared, process, &secret).await;
             // Only now: who has asked takes the closing for the answer.
             drop(stream);
             None
@@ -87,16 +88,5 @@ async fn open(
             tracing::debug!("a connection did not say in time what it wants");
             None
         }
-    }
-}
-
-/// Carries a cancel request out, if it comes with a key that somebody holds. Nothing is ever said about it.
-async fn cancel(shared: &Shared, process: i32, secret: &[u8]) {
-    match shared.reception.cancels.find(process, secret) {
-        Some(card) => {
-            let limit = card.pools.rules.load().pool.connect_timeout;
-            card.cancel.cancel(limit).await;
-        }
-        None => tracing::debug!("a cancel request with a key that nobody holds"),
     }
 }

@@ -92,7 +92,7 @@ pub(crate) async fn run(
     let stop = CancellationToken::new();
     let mut serving = tokio::spawn(server.run(stop.clone()));
     if let Some(before) = before {
-        before.ends().await;
+        before.ends(clients.unknown_cancels()).await;
     }
     let door = take_over.map(|path| Door::open(path, handed)).transpose();
     let mut door = door.map_err(|problem| Exit::Unavailable.with(problem))?;

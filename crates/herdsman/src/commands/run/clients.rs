@@ -1,10 +1,11 @@
 //! The gateway of `herdsman run`, where the configuration has one.
 
 use herdsman_gateway::{
-    Bound, EndWish, EndWishes, Ending, Gateway, ReloadWish, ReloadWishes, Setup, StartError,
-    Statistics,
+    Bound, CancelRequest, Canceller, EndWish, EndWishes, Ending, Gateway, ReloadWish, ReloadWishes,
+    Setup, StartError, Statistics,
 };
 use herdsman_watch::Watch;
+use tokio::sync::mpsc;
 
 use super::sockets::Sockets;
 use crate::config::Config;
@@ -134,6 +135,16 @@ impl Clients {
     /// Where administrators of the gateway ask for the program to end.
     pub(super) fn ends(&self) -> Ends {
         Ends(self.0.as_ref().map(Gateway::end_wishes))
+    }
+
+    /// Requests to cancel with a key that nobody holds here.
+    pub(super) fn unknown_cancels(&self) -> Option<mpsc::Receiver<CancelRequest>> {
+        self.0.as_ref().map(Gateway::unknown_cancels)
+    }
+
+    /// Carries out requests to cancel that came to the next run.
+    pub(super) fn canceller(&self) -> Option<Canceller> {
+        self.0.as_ref().map(Gateway::canceller)
     }
 
     /// Accepts nobody any more, and comes back when clients have left as `how` says.

@@ -48,6 +48,7 @@ pub(super) async fn end(
             (Some(Ending::Clients), config.gateway.linger, Some(next))
         }
     };
+    let canceller = clients.canceller();
     let leaving = async {
         if let Some(how) = how {
             tokio::select! {
@@ -64,7 +65,8 @@ pub(super) async fn end(
         let ended = serving.await;
         tokio::join!(beside.stop(), ledger.stop(), mesh.stop(), hooks.stop());
         if let Some(next) = next {
-            next.go_on().await;
+            // For as long as clients are here.
+            tokio::spawn(next.go_on(canceller));
         }
         ended
     };

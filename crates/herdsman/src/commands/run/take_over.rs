@@ -2,7 +2,10 @@
 //! before it over a unix socket, and clients who are there stay with the one before until they leave.
 //!
 //! The next one asks and gets the sockets; says that it serves; is told that the one before has ended everything that only
-//! one of them can do. Until it says that it serves, the one before goes on as if nothing had been asked.
+//! one of them can do. Until it says that it serves, the one before goes on as if nothing had been asked. Afterwards the line
+//! is there for [cancel requests](cancels), which come to the next one whoever they are for.
+
+mod cancels;
 
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -11,6 +14,7 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use herdsman_gateway::{CancelRequest, Canceller};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
@@ -81,8 +85,9 @@ pub(super) async fn ask(path: &Path) -> Result<Option<(Before, Vec<OwnedFd>)>, S
 }
 
 impl Before {
-    /// Says that this run serves, and waits until the one before has ended what only one of them can do.
-    pub(super) async fn ends(mut self) {
+    /// Says that this run serves, and waits until the one before has ended what only one of them can do. From then on it is
+    /// told of requests to cancel that are of none of our clients.
+    pub(super) async fn ends(mut self, requests: Option<mpsc::Receiver<CancelRequest>>) {
         let ending = async {
             self.0.write_all(&[SERVING]).await?;
             self.0.read_u8().await
@@ -90,6 +95,9 @@ impl Before {
         match timeout(END, ending).await {
             Ok(Ok(LEFT)) => {
                 tracing::info!("the run before accepts nobody any more; its clients stay there");
+                if let Some(requests) = requests {
+                    tokio::spawn(cancels::pass_on(self.0, requests));
+                }
             }
             Ok(Ok(_) | Err(_)) => tracing::warn!("the run before has ended in the midst of it"),
             Err(_) => {
@@ -100,11 +108,14 @@ impl Before {
 }
 
 impl Next {
-    /// Says that this run has ended what only one of them can do.
-    pub(super) async fn go_on(mut self) {
+    /// Says that this run has ended what only one of them can do. Comes back when the next one has gone: until then requests
+    /// to cancel that it passes on are carried out.
+    pub(super) async fn go_on(mut self, canceller: Option<Canceller>) {
         let saying = timeout(TALK, self.0.write_all(&[LEFT]));
-        if !matches!(saying.await, Ok(Ok(()))) {
-            tracing::warn!("the next run has ended in the midst of it");
+        match (saying.await, canceller) {
+            (Ok(Ok(())), Some(canceller)) => cancels::carry_out(self.0, canceller).await,
+            (Ok(Ok(())), None) => (),
+            _ => tracing::warn!("the next run has ended in the midst of it"),
         }
     }
 }
@@ -272,8 +283,8 @@ mod tests {
         assert_eq!(sockets.len(), 1);
         drop((failing, sockets));
         let (before, sockets) = ask(&path).await.unwrap().unwrap();
-        let told = tokio::spawn(before.ends());
-        door.next().await.go_on().await;
+        let told = tokio::spawn(before.ends(None));
+        door.next().await.go_on(None).await;
         told.await.unwrap();
         drop((listener, door));
         let listener = TcpListener::from(sockets.into_iter().next().unwrap());

@@ -7,10 +7,11 @@ use herdsman_node::{Lsn, Tls};
 use herdsman_wal::{
     Catalogue, Event, Replication, Start, Stream, StreamOptions, Timestamp, WalError,
 };
-use tokio::time::{Instant, sleep_until};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::trouble::{explained, put_back, without_key};
-use super::{Link, Said};
+use super::{Link, Pauses, Said};
 use crate::error::MeshError;
 use crate::group::{End, Group};
 use crate::names;
@@ -123,7 +124,7 @@ impl<'a> Reading<'a> {
         let mut hungry = self.link.demand.hungry.clone();
         let mut pauses = self.link.pauses.clone();
         loop {
-            if pauses.borrow_and_update().holds(&self.name) {
+            if self.is_held(&mut pauses) {
                 self.link.board.set(LinkState::Paused, None);
                 tokio::select! {
                     () = stop.cancelled() => return Ok(Ended::Stopped),
@@ -137,17 +138,22 @@ impl<'a> Reading<'a> {
                 let due = self.due();
                 if due.is_none() && self.is_filled() && self.link.demand.is_there(self.is_full()) {
                     self.hand_over();
+                    if self.is_held(&mut pauses) {
+                        break;
+                    }
                 }
+                // With the end of what the target has a part of, nothing else goes over.
+                let last = self.within && self.is_filled() && pauses.borrow().holds(&self.name);
                 tokio::select! {
                     biased;
                     () = stop.cancelled() => return Ok(Ended::Stopped),
                     _ = pauses.changed() => break,
                     _ = hungry.changed(), if self.is_filled() => {}
                     () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
-                    () = tokio::time::sleep(self.silence), if !self.is_full() => return Ok(Ended::Silent),
-                    () = stream.ready(), if !self.is_full() => {
-                        if self.take(stream).await? {
-                            return Ok(Ended::Stopped);
+                    () = tokio::time::sleep(self.silence), if !self.is_full() && !last => return Ok(Ended::Silent),
+                    () = stream.ready(), if !self.is_full() && !last => {
+                        if let Some(ended) = self.take(stream).await? {
+                            return Ok(ended);
                         }
                     }
                 }
@@ -155,28 +161,38 @@ impl<'a> Reading<'a> {
         }
     }
 
-    /// Takes what is there: a sign of life, or a whole transaction. Whether to stop.
-    async fn take(&mut self, stream: &mut Stream) -> Result<bool, MeshError> {
+    /// Whether the link is paused. A transaction of which the target has a part goes on to its end all the same: until then
+    /// its rows there are locked for everybody.
+    fn is_held(&self, pauses: &mut watch::Receiver<Pauses>) -> bool {
+        pauses.borrow_and_update().holds(&self.name) && !self.within
+    }
+
+    /// Takes what is there: a sign of life, or a whole transaction. Why to stop, if that is to be.
+    async fn take(&mut self, stream: &mut Stream) -> Result<Option<Ended>, MeshError> {
         let begun = match self.next(stream).await? {
             Event::Begin(transaction) => (transaction.commit_lsn, transaction.commit_time),
             Event::Idle { wal_end } => {
                 self.idle(wal_end);
-                return Ok(false);
+                return Ok(None);
             }
-            _ => return Ok(false),
+            _ => return Ok(None),
         };
         let (commit_lsn, time) = begun;
         // Transactions come in the order of their commits: one that begins to commit before the end of another that we
         // have had, we have had as well.
         if commit_lsn < self.link.handed {
             while !matches!(self.next(stream).await?, Event::Commit { .. }) {}
-            return Ok(false);
+            return Ok(None);
         }
         self.count(time);
         let (mut own, mut before) = (0_u64, self.group.bytes);
         loop {
             let wrong = |error| explained(&self.link.source, &self.link.target, error);
-            match stream.next().await.map_err(wrong)? {
+            // What the target has of it keeps rows locked there: a source that is gone is not waited for.
+            let Ok(event) = timeout(self.silence, stream.next()).await else {
+                return Ok(Some(Ended::Silent));
+            };
+            match event.map_err(wrong)? {
                 Event::Change(change) => {
                     if let Err(error) = self.group.push(&change) {
                         return Err(without_key(self.link, error).await);
@@ -187,17 +203,17 @@ impl<'a> Reading<'a> {
                     let time = transaction.commit_time;
                     self.group.commit(End { lsn: end_lsn, commit_lsn, time });
                     self.link.board.sent(end_lsn);
-                    return Ok(false);
+                    return Ok(None);
                 }
                 _ => {}
             }
             if own >= self.rows || self.group.bytes.saturating_sub(before) >= BYTES {
                 if self.hand_over_part(time).await {
-                    return Ok(true);
+                    return Ok(Some(Ended::Stopped));
                 }
                 (own, before) = (0, 0);
             } else if own % LOOK == LOOK - 1 && self.link.stop.is_cancelled() {
-                return Ok(true);
+                return Ok(Some(Ended::Stopped));
             }
         }
     }
@@ -260,7 +276,7 @@ impl<'a> Reading<'a> {
         let mut pauses = self.link.pauses.clone();
         loop {
             hungry.mark_unchanged();
-            let held = pauses.borrow_and_update().holds(&self.name);
+            let held = self.is_held(&mut pauses);
             if !held && self.link.demand.is_there(false) {
                 // What was complete before is applied with it.
                 self.group.end = None;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use herdsman_mesh::engine::Engine;
 use herdsman_node::Lsn;
 use herdsman_sandbox::Fault;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::harness::{BOTH, Busy, TABLES, all_flow, all_in, until_status};
 use crate::proof::{Mesh, mixed_in_full, soak, three_of};
@@ -174,6 +174,33 @@ on_meshes! {
         mesh.settle().await;
         mesh.assert_equal(&BOTH).await;
         assert_eq!(mesh.ask(b, "SELECT count(*) FROM log").await.unwrap(), "21");
+    }
+
+    async fn a_pause_within_a_large_transaction_lets_it_end_and_locks_nothing(majors: Vec<u32>) {
+        // Four rows of it go over at a time.
+        let mesh = Mesh::start_with(majors, TABLES, |config| config.batch.rows = 4).await;
+        let nodes = mesh.nodes();
+        let (a, b) = (&nodes[0], &nodes[1]);
+        mesh.on(a, "INSERT INTO log SELECT n::text, 'a', 1 FROM generate_series(10, 29) n").await;
+        mesh.settle().await;
+        let client = mesh.app(b).await;
+        client.batch_execute("BEGIN; SELECT FROM log WHERE id = '19' FOR UPDATE").await.unwrap();
+        mesh.on(a, "UPDATE log SET n = 2").await;
+        let waiting = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'mesh' AND wait_event_type = 'Lock'";
+        mesh.until(b, waiting, "1").await;
+        mesh.hold(a, b);
+        client.batch_execute("COMMIT").await.unwrap();
+        mesh.on(a, "UPDATE log SET n = 3 WHERE id = '29'").await;
+        // A row of its beginning is there for everybody, and so is its end.
+        let row = client.batch_execute("SELECT FROM log WHERE id = '10' FOR UPDATE");
+        timeout(Duration::from_secs(60), row).await.unwrap().unwrap();
+        assert_eq!(mesh.ask(b, "SELECT count(*) FROM log WHERE n = 2").await.unwrap(), "20");
+        // What was written after the pause is held.
+        sleep(Duration::from_millis(1500)).await;
+        assert_eq!(mesh.ask(b, "SELECT count(*) FROM log WHERE n = 3").await.unwrap(), "0");
+        mesh.settle().await;
+        mesh.assert_equal(&BOTH).await;
+        assert_eq!(mesh.ask(b, "SELECT n FROM log WHERE id = '29'").await.unwrap(), "3");
     }
 
     async fn an_engine_that_is_stopped_leaves_nothing_behind(majors: Vec<u32>) {

@@ -15,7 +15,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use serde::Deserialize;
 use thiserror::Error;
 use tokio::{
-    sync::{Notify, watch},
+    sync::{Notify, Semaphore, watch},
     task::{AbortHandle, JoinSet},
 };
 
@@ -191,6 +191,8 @@ struct Member {
     status: watch::Sender<NodeStatus>,
     /// It was fenced, and may follow again.
     again: Notify,
+    /// Transactions that the ledger runs there by itself, from the first statement to the last.
+    running: Semaphore,
     tally: tally::Counters,
 }
 
@@ -223,6 +225,7 @@ impl Ledger {
             waits_for_skip: false,
         };
         let members = nodes.into_iter().map(|node| Member {
+            running: Semaphore::new(running_most(node.engine())),
             node,
             status: watch::Sender::new(status()),
             again: Notify::new(),
@@ -293,6 +296,15 @@ impl Ledger {
             Condition::Fenced(why) => Err(trouble(why)),
             _ => Ok(()),
         }
+    }
+}
+
+/// How many transactions of one command run on a node at the same time. More would but hold each other up, and a server lets
+/// in only so many; SQLite has one writer.
+fn running_most(engine: Engine) -> usize {
+    match engine {
+        Engine::Postgres | Engine::MariaDb => 32,
+        Engine::Sqlite => 1,
     }
 }
 

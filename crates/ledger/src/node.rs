@@ -13,6 +13,7 @@ mod dialect;
 mod driver;
 pub mod mariadb;
 pub mod postgres;
+mod session;
 pub mod sqlite;
 mod statement;
 

@@ -176,7 +176,8 @@ impl World {
             }
             14 => {
                 let crash = if self.rng.bool() { Crash::AfterData } else { Crash::Between };
-                if !self.nodes[node].crash(crash, &self.log, self.defects.offset_apart) {
+                let entries = self.rng.u8(1..8);
+                if !self.nodes[node].crash(crash, &self.log, self.defects.offset_apart, entries) {
                     self.trouble.push("a node did not come back".to_owned());
                 }
             }

@@ -14,7 +14,9 @@ use crate::{
 };
 
 /// How many entries share one local transaction, and with it one sync of the node's disk.
-const TOGETHER: usize = 64;
+const TOGETHER: usize = 256;
+/// How many bytes of entries, unless one has more: they are all held in memory, some times over.
+const TOGETHER_BYTES: usize = 4 * 1024 * 1024;
 /// How soon something that failed is tried again, first and at most.
 const AGAIN: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(2));
 
@@ -134,11 +136,25 @@ async fn follow(shared: &Shared, member: &Member) -> Result<(), Stop> {
     });
     let mut records = ahead;
     loop {
-        for part in records.chunks(TOGETHER) {
-            take(shared, member, &mut replica, part).await?;
+        let mut rest = records.as_slice();
+        while !rest.is_empty() {
+            let (now, later) = rest.split_at(together(rest));
+            take(shared, member, &mut replica, now).await?;
+            rest = later;
         }
         records = read(&mut *reader, member).await?;
     }
+}
+
+/// How many of these records share a local transaction; all that are there, up to a point: whoever waits for the first of
+/// them waits for one sync in any case.
+fn together(records: &[Record]) -> usize {
+    let mut bytes = 0_usize;
+    let fit = |record: &&Record| {
+        bytes = bytes.saturating_add(record.body.len());
+        bytes <= TOGETHER_BYTES
+    };
+    records.iter().take(TOGETHER).take_while(fit).count().max(1).min(records.len())
 }
 
 /// The next records; a log that is away is waited for.
@@ -255,4 +271,23 @@ async fn wait_while_held(shared: &Shared, member: &Member, at: Offset) {
     // The sender is in `shared`.
     drop(shared.hold.subscribe().wait_for(|hold| hold.is_none_or(|most| at <= most)).await);
     member.status.send_modify(|status| status.held = false);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_share_a_transaction_up_to_so_many_and_so_much() {
+        let of = |sizes: &[usize]| {
+            let record = |size: &usize| Record { at: Offset(0), body: vec![0; *size] };
+            together(&sizes.iter().map(record).collect::<Vec<_>>())
+        };
+        let half = TOGETHER_BYTES / 2;
+        assert_eq!(of(&[1; 3]), 3);
+        assert_eq!(of(&[1; TOGETHER + 1]), TOGETHER);
+        assert_eq!(of(&[half, half, 1]), 2);
+        assert_eq!(of(&[2 * TOGETHER_BYTES, 1]), 1, "an entry is never left out");
+        assert_eq!(of(&[]), 0);
+    }
 }

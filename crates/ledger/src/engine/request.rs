@@ -108,7 +108,14 @@ impl Ledger {
         let attempts = self.shared.settings.attempts;
         for number in 1..=attempts {
             let member = self.healthy(node)?;
-            match run(member, statements).await {
+            let Ok(Ok(turn)) = tokio::time::timeout_at(deadline, member.running.acquire()).await
+            else {
+                let why = "others run there, and have not ended in time; try again";
+                return Err(RequestError::Node(node.to_owned(), why.to_owned()));
+            };
+            let ran = run(member, statements).await;
+            drop(turn);
+            match ran {
                 Ok((answers, captured)) => {
                     if captured.rows.is_empty() {
                         return Ok(Committed { at: None, answers, acknowledged: true });

@@ -1,12 +1,12 @@
 //! What differs between engines.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::{Answer, Engine, NodeError, SqlError, postgres::Wire};
+use super::{Engine, NodeError, SqlError};
+pub(super) use super::session::{Ask, Session, next_rows};
 use crate::{
-    Value,
     table::{Column, OnDelete, Reference, Table},
     value::Kind,
 };
@@ -57,31 +57,6 @@ impl From<Failure> for SqlError {
     }
 }
 
-/// One connection.
-#[async_trait]
-pub(super) trait Session: Send + Sync + 'static {
-    /// A statement of ours without values, such as DDL or `COMMIT`.
-    async fn command(&mut self, sql: &str) -> Result<(), Failure>;
-
-    /// A statement of ours; how many rows it changed.
-    async fn execute(&mut self, sql: &str, values: &[Value]) -> Result<u64, Failure>;
-
-    /// A query of ours whose columns are all texts, whole numbers or floating numbers.
-    async fn select(
-        &mut self,
-        sql: &str,
-        values: &[Value],
-    ) -> Result<Vec<Vec<Option<String>>>, Failure>;
-
-    /// One statement of a client's; a second one in the same text is refused.
-    async fn statement(&mut self, sql: &str) -> Result<Answer, Failure>;
-
-    /// Where a client's own messages go; of sessions that [`Dialect::connect_native`] has made.
-    fn wire(&mut self) -> Option<&mut Wire> {
-        None
-    }
-}
-
 /// One engine's ways.
 #[async_trait]
 pub(super) trait Dialect: Send + Sync + 'static {
@@ -129,13 +104,10 @@ pub(super) trait Dialect: Send + Sync + 'static {
     /// Ends a client's connection, in the middle of whatever it does; what it holds is released.
     async fn end(&self, helper: &mut Self::Session, client: &Self::Handle) -> Result<(), Failure>;
 
-    /// What has been written in the session up to now, as far as the engine tells: rows by table, the ledger's own
-    /// tables by their names and others' by something that is no name of ours. `None` where it does not tell.
-    async fn written(
-        &self,
-        _session: &mut Self::Session,
-    ) -> Result<Option<BTreeMap<String, i64>>, Failure> {
-        Ok(None)
+    /// The query for what has been written in the session up to now, where the engine tells: rows by table, the ledger's own
+    /// tables by their names and others' by something that is no name of ours.
+    fn written(&self) -> Option<&'static str> {
+        None
     }
 
     /// Whether what a statement calls could write unseen.

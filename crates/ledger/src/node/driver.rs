@@ -7,6 +7,7 @@ mod clients;
 mod guard;
 mod native;
 mod notes;
+mod plan;
 mod transfer;
 
 use std::{
@@ -30,8 +31,8 @@ use crate::{
     snapshot::Part,
 };
 
-/// How many connections wait for the next client.
-const IDLE_MOST: usize = 16;
+/// How many connections wait for the next client: as many as the ledger uses at the same time by itself.
+const IDLE_MOST: usize = 32;
 
 /// A node of an engine.
 pub(super) struct SqlNode<D: Dialect> {

@@ -1,17 +1,19 @@
 //! PostgreSQL as a node.
 
+mod prepared;
 mod wire;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use herdsman_node::{Conninfo, Tls};
-use tokio_postgres::{Client, types::ToSql};
+use prepared::Prepared;
 
 use super::{
     Answer, Engine, Node,
     dialect::{Dialect, Failure, Op, Purpose, Session, capture_insert, turned_away},
     driver::SqlNode,
+    session::{Ask, Heard, Rows, one_by_one},
 };
 use crate::{
     Value,
@@ -46,7 +48,7 @@ struct PostgresSession {
 /// How a session is spoken to.
 enum Link {
     /// By us alone.
-    Client(Client),
+    Client(Prepared),
     /// By a client of ours as well, whose messages are passed on.
     Wire(Box<Wire>),
 }
@@ -65,8 +67,8 @@ impl PostgresSession {
         Ok(())
     }
 
-    fn client(&self) -> Result<&Client, Failure> {
-        match &self.link {
+    fn client(&mut self) -> Result<&mut Prepared, Failure> {
+        match &mut self.link {
             Link::Client(client) => Ok(client),
             Link::Wire(_) => {
                 Err(Failure::Environmental("a client's own connection takes no values".to_owned()))
@@ -91,7 +93,7 @@ impl Dialect for Postgres {
         let connection = connected.map_err(|error| Failure::Environmental(error.to_string()))?;
         let (client, driver) = connection.split(|_| {});
         tokio::spawn(driver);
-        let mut session = PostgresSession { link: Link::Client(client), process: 0 };
+        let mut session = PostgresSession { link: Link::Client(Prepared::new(client)), process: 0 };
         session
             .command("SET timezone = 'UTC'; SET datestyle = 'ISO'; SET extra_float_digits = 1; SET standard_conforming_strings = on; SET client_min_messages = warning; SET synchronous_commit = on")
             .await?;
@@ -165,20 +167,16 @@ impl Dialect for Postgres {
         helper.select(sql, &[Value::Int(*client)]).await.map(|_| ())
     }
 
-    /// From the counts of the session, which know of views, functions and triggers, too.
-    async fn written(
-        &self,
-        session: &mut PostgresSession,
-    ) -> Result<Option<BTreeMap<String, i64>>, Failure> {
-        let sql = "SELECT CASE WHEN schemaname = current_schema() THEN relname::text ELSE quote_ident(schemaname) || '.' || quote_ident(relname) END, \
-                   (n_tup_ins + n_tup_upd + n_tup_del)::bigint FROM pg_stat_xact_user_tables WHERE n_tup_ins + n_tup_upd + n_tup_del > 0";
-        let mut written = BTreeMap::new();
-        for row in session.select(sql, &[]).await? {
-            if let [Some(table), Some(rows)] = row.as_slice() {
-                written.insert(table.clone(), rows.parse().unwrap_or(i64::MAX));
-            }
-        }
-        Ok(Some(written))
+    /// From the counts of the session, which know of views, functions and triggers, too. As `pg_stat_xact_user_tables`,
+    /// without its look at every index.
+    fn written(&self) -> Option<&'static str> {
+        Some(
+            "SELECT CASE WHEN schema = current_schema() THEN relname ELSE quote_ident(schema) || '.' || quote_ident(relname) END, rows \
+             FROM (SELECT n.nspname::text AS schema, c.relname::text AS relname, (pg_stat_get_xact_tuples_inserted(c.oid) \
+             + pg_stat_get_xact_tuples_updated(c.oid) + pg_stat_get_xact_tuples_deleted(c.oid))::bigint AS rows \
+             FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 't', 'm', 'p') \
+             AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_toast') AS counts WHERE rows > 0",
+        )
     }
 
     fn begin_apply(&self) -> &'static str {
@@ -299,9 +297,7 @@ fn pg_type(kind: Kind) -> String {
 impl Session for PostgresSession {
     async fn command(&mut self, sql: &str) -> Result<(), Failure> {
         match &mut self.link {
-            Link::Client(client) => {
-                client.batch_execute(sql).await.map_err(|error| failure(&error))
-            }
+            Link::Client(client) => client.command(sql).await,
             Link::Wire(wire) => wire.query(sql).await.map(drop),
         }
     }
@@ -314,29 +310,30 @@ impl Session for PostgresSession {
     }
 
     async fn execute(&mut self, sql: &str, values: &[Value]) -> Result<u64, Failure> {
-        let texts: Vec<Option<String>> = values.iter().map(Value::to_text).collect();
-        let values: Vec<&(dyn ToSql + Sync)> =
-            texts.iter().map(|it| it as &(dyn ToSql + Sync)).collect();
-        self.client()?.execute(sql, &values).await.map_err(|error| failure(&error))
+        self.client()?.execute(sql, values).await
     }
 
-    async fn select(
-        &mut self,
-        sql: &str,
-        values: &[Value],
-    ) -> Result<Vec<Vec<Option<String>>>, Failure> {
+    async fn select(&mut self, sql: &str, values: &[Value]) -> Result<Rows, Failure> {
         if let (Link::Wire(wire), []) = (&mut self.link, values) {
             return wire.query(sql).await;
         }
-        let texts: Vec<Option<String>> = values.iter().map(Value::to_text).collect();
-        let values: Vec<&(dyn ToSql + Sync)> =
-            texts.iter().map(|it| it as &(dyn ToSql + Sync)).collect();
-        let rows = self.client()?.query(sql, &values).await.map_err(|error| failure(&error))?;
-        rows.iter().map(row).collect()
+        self.client()?.select(sql, values).await
+    }
+
+    async fn together(&mut self, asks: Vec<Ask>) -> Heard {
+        match &mut self.link {
+            Link::Client(client) => client.together(&asks).await,
+            Link::Wire(_) => one_by_one(self, asks).await,
+        }
     }
 
     async fn statement(&mut self, sql: &str) -> Result<Answer, Failure> {
-        let client = self.client()?;
+        let client = self.client()?.client();
+        if is_plain_change(sql) {
+            // At once; a second statement in the text is refused here, too.
+            let affected = client.execute_typed(sql, &[]).await.map_err(|error| failure(&error))?;
+            return Ok(Answer { affected, ..Answer::default() });
+        }
         // Prepared: a second statement in the text is refused.
         let statement = client.prepare(sql).await.map_err(|error| failure(&error))?;
         if !statement.params().is_empty() {
@@ -373,29 +370,24 @@ impl Session for PostgresSession {
 }
 
 fn is_query(sql: &str) -> bool {
+    begins_with(sql, &["SELECT", "VALUES", "TABLE", "WITH"])
+}
+
+/// Whether a statement surely gives no rows and has no parameters, and so need not be asked about before it is run.
+fn is_plain_change(sql: &str) -> bool {
+    begins_with(sql, &["INSERT", "UPDATE", "DELETE"])
+        && !sql.contains('$')
+        && !sql.to_ascii_lowercase().contains("returning")
+}
+
+fn begins_with(sql: &str, words: &[&str]) -> bool {
     let word: String = sql.trim_start().chars().take_while(char::is_ascii_alphabetic).collect();
-    ["SELECT", "VALUES", "TABLE", "WITH"].iter().any(|it| word.eq_ignore_ascii_case(it))
+    words.iter().any(|it| word.eq_ignore_ascii_case(it))
 }
 
 /// The first column, of numbers.
 fn numbers(rows: &[Vec<Option<String>>]) -> Vec<i64> {
     rows.iter().filter_map(|row| row.first()?.as_deref()?.parse().ok()).collect()
-}
-
-/// Texts and whole numbers.
-fn row(row: &tokio_postgres::Row) -> Result<Vec<Option<String>>, Failure> {
-    use tokio_postgres::types::Type;
-    let cell = |i: usize| {
-        let kind = row.columns().get(i).map(|it| it.type_().clone());
-        let read = match kind {
-            Some(Type::INT8) => {
-                row.try_get::<_, Option<i64>>(i).map(|it| it.map(|it| it.to_string()))
-            }
-            _ => row.try_get::<_, Option<String>>(i),
-        };
-        read.map_err(|error| Failure::Environmental(error.to_string()))
-    };
-    (0..row.len()).map(cell).collect()
 }
 
 /// Which errors another try may get over. What the data, the schema or the statement is to blame for stays.
@@ -416,5 +408,28 @@ fn failed(state: &str, message: String) -> Failure {
             | "P0" | "25",
         ) => Failure::refused(state, message),
         _ => Failure::Environmental(format!("{message} (SQLSTATE {state})")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_plain_change;
+
+    #[test]
+    fn only_what_surely_gives_no_rows_is_run_without_asking() {
+        for (sql, plain) in [
+            ("UPDATE a SET b = 1", true),
+            (" insert into a values (1)", true),
+            ("DELETE FROM a", true),
+            ("DELETE FROM a Returning b", false),
+            ("UPDATE a SET b = $1", false),
+            ("UPDATE a SET b = 'returning'", false),
+            ("WITH a AS (SELECT 1) INSERT INTO b SELECT * FROM a", false),
+            ("SELECT 1", false),
+            ("-- UPDATE\nSELECT 1", false),
+            ("", false),
+        ] {
+            assert_eq!(is_plain_change(sql), plain, "{sql}");
+        }
     }
 }

@@ -20,6 +20,7 @@ use super::{
     Answer, Engine, Node,
     dialect::{Dialect, Failure, Op, Purpose, Session, capture_insert},
     driver::SqlNode,
+    session::{Ask, Heard, Rows, Told},
 };
 use crate::{
     Value,
@@ -36,6 +37,8 @@ const OURS: &str = "this_table_belongs_to_a_ledger_write_to_it_through_herdsman"
 const OPEN_MOST: Duration = Duration::from_secs(1);
 /// How often a statement that runs is told to stop.
 const INTERRUPT_EVERY: Duration = Duration::from_millis(10);
+/// How many statements a connection keeps prepared.
+const PREPARED_MOST: usize = 128;
 /// How often rolling back is tried.
 const ROLL_BACK_MOST: u32 = 1000;
 
@@ -215,6 +218,7 @@ impl Dialect for Sqlite {
 fn open(path: &Path, purpose: Purpose) -> rusqlite::Result<Connection> {
     let connection = Connection::open(path)?;
     connection.busy_timeout(Duration::from_secs(5))?;
+    connection.set_prepared_statement_cache_capacity(PREPARED_MOST);
     connection.execute_batch(
         "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA recursive_triggers = ON; PRAGMA case_sensitive_like = ON;",
     )?;
@@ -319,27 +323,36 @@ impl Session for SqliteSession {
     async fn execute(&mut self, sql: &str, values: &[Value]) -> Result<u64, Failure> {
         let sql = sql.to_owned();
         let values: Vec<_> = values.iter().map(bound).collect();
-        self.run(move |connection| {
-            let changed =
-                connection.prepare_cached(&sql)?.execute(rusqlite::params_from_iter(values))?;
-            Ok(u64::try_from(changed).unwrap_or(u64::MAX))
-        })
-        .await
+        self.run(move |connection| execute(connection, &sql, values)).await
     }
 
-    async fn select(
-        &mut self,
-        sql: &str,
-        values: &[Value],
-    ) -> Result<Vec<Vec<Option<String>>>, Failure> {
+    async fn select(&mut self, sql: &str, values: &[Value]) -> Result<Rows, Failure> {
         let sql = sql.to_owned();
         let values: Vec<_> = values.iter().map(bound).collect();
-        self.run(move |connection| {
-            let mut statement = connection.prepare_cached(&sql)?;
-            let rows = statement.query(rusqlite::params_from_iter(values))?;
-            texts(rows)
-        })
-        .await
+        self.run(move |connection| select(connection, &sql, values)).await
+    }
+
+    /// One way to the connection's thread and back.
+    async fn together(&mut self, asks: Vec<Ask>) -> Heard {
+        let done = self.run(move |connection| {
+            let mut heard = Heard::default();
+            for ask in asks {
+                let told = match ask {
+                    Ask::Command(sql) => connection.execute_batch(&sql).map(|()| Told::Done),
+                    Ask::Execute(sql, values) => {
+                        execute(connection, &sql, values.iter().map(bound)).map(Told::Changed)
+                    }
+                    Ask::Select(sql, values) => {
+                        select(connection, &sql, values.iter().map(bound)).map(Told::Rows)
+                    }
+                };
+                if !heard.hear(told.map_err(|error| failure(&error))) {
+                    break;
+                }
+            }
+            Ok(heard)
+        });
+        done.await.unwrap_or_else(|failure| Heard { failed: Some(failure), ..Heard::default() })
     }
 
     async fn statement(&mut self, sql: &str) -> Result<Answer, Failure> {
@@ -359,7 +372,25 @@ impl Session for SqliteSession {
     }
 }
 
-fn texts(mut rows: rusqlite::Rows<'_>) -> rusqlite::Result<Vec<Vec<Option<String>>>> {
+fn execute(
+    connection: &Connection,
+    sql: &str,
+    values: impl IntoIterator<Item = rusqlite::types::Value>,
+) -> rusqlite::Result<u64> {
+    let changed = connection.prepare_cached(sql)?.execute(rusqlite::params_from_iter(values))?;
+    Ok(u64::try_from(changed).unwrap_or(u64::MAX))
+}
+
+fn select(
+    connection: &Connection,
+    sql: &str,
+    values: impl IntoIterator<Item = rusqlite::types::Value>,
+) -> rusqlite::Result<Rows> {
+    let mut statement = connection.prepare_cached(sql)?;
+    texts(statement.query(rusqlite::params_from_iter(values))?)
+}
+
+fn texts(mut rows: rusqlite::Rows<'_>) -> rusqlite::Result<Rows> {
     let count = rows.as_ref().map_or(0, |statement| statement.column_count());
     let mut all = Vec::new();
     while let Some(row) = rows.next()? {

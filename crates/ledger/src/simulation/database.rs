@@ -87,16 +87,24 @@ impl Node {
     }
 
     /// Dies, and starts again.
-    pub(super) fn crash(&mut self, when: Crash, log: &[Vec<u8>], apart: bool) -> bool {
+    pub(super) fn crash(
+        &mut self,
+        when: Crash,
+        log: &[Vec<u8>],
+        apart: bool,
+        entries: u8,
+    ) -> bool {
         if when == Crash::Between && apart {
             let notes = self.disk.notes.clone();
             if self.step(log, false).is_some() {
                 self.disk.notes = notes;
             }
         } else if when == Crash::Between {
-            // A transaction that does not commit leaves nothing.
+            // A transaction that does not commit leaves nothing, of however many entries it is.
             let disk = self.disk.clone();
-            self.step(log, false);
+            for _ in 0..entries {
+                self.step(log, false);
+            }
             self.disk = disk;
         }
         self.restart(log)

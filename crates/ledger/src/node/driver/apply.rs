@@ -3,18 +3,21 @@
 use super::{
     guard,
     notes::{self, number},
+    plan::Plan,
 };
 use crate::{
     Value,
     node::{
         NodeError,
-        dialect::{Dialect, Failure, Session, capture_table},
+        dialect::{Ask, Dialect, Failure, Session, capture_table, next_rows},
     },
     replica::{Act, Step},
     table::{Catalogue, Reference, Table, TableChange},
     value::Kind,
-    writes::RowChange,
 };
+
+/// How often what came of entries long past is forgotten, in entries.
+const FORGET_EVERY: u64 = 1024;
 
 /// All steps, in one transaction; but for a change of a table where that cannot be rolled back, which is one of its own.
 pub(super) async fn all<D: Dialect>(
@@ -23,7 +26,7 @@ pub(super) async fn all<D: Dialect>(
     steps: &[Step],
     token: &str,
 ) -> Result<(), NodeError> {
-    let alone = |step: &Step| matches!(step.act, Act::Define(_)) && !dialect.transactional_ddl();
+    let alone = |step: &Step| is_define(step) && !dialect.transactional_ddl();
     for part in steps.chunk_by(|one, next| !alone(one) && !alone(next)) {
         if let [step @ Step { act: Act::Define(change), .. }] = part
             && alone(step)
@@ -31,47 +34,56 @@ pub(super) async fn all<D: Dialect>(
         {
             continue;
         }
-        together(dialect, session, part, token).await?;
+        match together(dialect, session, part, token).await {
+            // So that it is known which of them does not fit, and those before it are there.
+            Err(NodeError::Diverged(_)) if part.len() > 1 => {
+                session.command("ROLLBACK").await.map_err(Failure::while_applying)?;
+                for step in part {
+                    together(dialect, session, std::slice::from_ref(step), token).await?;
+                }
+            }
+            done => done?,
+        }
     }
     Ok(())
 }
 
-#[derive(PartialEq, Eq)]
+fn is_define(step: &Step) -> bool {
+    matches!(step.act, Act::Define(_))
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Found {
     /// It was all done before.
     There,
-    /// It is to be done.
-    Before,
+    /// It is to be done, but for so many of the first steps.
+    After(usize),
 }
 
-/// Whether the node is where these steps begin.
-async fn find<D: Dialect>(
-    dialect: &D,
-    session: &mut D::Session,
-    part: &[Step],
-    token: &str,
-) -> Result<(Found, notes::Place), NodeError> {
-    let place = notes::place(dialect, session).await?;
-    guard::check(&place, token)?;
+/// How much of these steps the node has.
+fn find(place: &notes::Place, part: &[Step], token: &str) -> Result<Found, NodeError> {
+    guard::check(place, token)?;
     if let Some(why) = &place.fenced {
         return Err(NodeError::Diverged(why.clone()));
     }
-    let (Some(first), Some(last)) = (part.first(), part.last()) else {
-        return Ok((Found::There, place));
-    };
-    if place.applied >= last.at {
-        // What failed last time was but the word that it was done; or somebody else did it.
-        return if place.applied > last.at || place.hash == last.hash {
-            Ok((Found::There, place))
-        } else {
-            Err(NodeError::Diverged(format!("it has another log's entry {}", last.at)))
-        };
+    let (Some(first), Some(last)) = (part.first(), part.last()) else { return Ok(Found::There) };
+    if place.applied > last.at {
+        return Ok(Found::There);
     }
-    if place.applied.next() != first.at {
+    if place.applied.next() == first.at {
+        return Ok(Found::After(0));
+    }
+    // What failed last time was but the word that it was done; or it was done one by one, up to there; or somebody else
+    // did it.
+    let Some(done) = part.iter().position(|step| step.at == place.applied) else {
         let expected = crate::Offset(first.at.0.saturating_sub(1));
         return Err(NodeError::Moved { expected, found: place.applied });
+    };
+    match part.get(done) {
+        Some(step) if step.hash == place.hash && step.at == last.at => Ok(Found::There),
+        Some(step) if step.hash == place.hash => Ok(Found::After(done + 1)),
+        _ => Err(NodeError::Diverged(format!("it has another log's entry {}", place.applied))),
     }
-    Ok((Found::Before, place))
 }
 
 /// A change of a table, where each statement commits by itself. It is marked before it is begun, and each of its
@@ -83,7 +95,8 @@ async fn prepare<D: Dialect>(
     change: &TableChange,
     token: &str,
 ) -> Result<Found, NodeError> {
-    let (found, place) = find(dialect, session, std::slice::from_ref(step), token).await?;
+    let place = notes::place(dialect, session).await?;
+    let found = find(&place, std::slice::from_ref(step), token)?;
     if found == Found::There {
         return Ok(found);
     }
@@ -126,202 +139,97 @@ async fn together<D: Dialect>(
     part: &[Step],
     token: &str,
 ) -> Result<(), NodeError> {
-    session.command(dialect.begin_apply()).await.map_err(Failure::while_applying)?;
-    // Whoever else drove this node waits here, and then finds it done, or another's.
-    let lock = "UPDATE _ledger_state SET one = 1 WHERE one = 1";
-    session.execute(lock, &[]).await.map_err(Failure::while_applying)?;
-    let (found, place) = find(dialect, session, part, token).await?;
-    if found == Found::There {
+    let begin = vec![
+        Ask::command(dialect.begin_apply()),
+        // Whoever else drove this node waits here, and then finds it done, or another's.
+        Ask::Execute("UPDATE _ledger_state SET one = 1 WHERE one = 1".to_owned(), Vec::new()),
+        Ask::select(notes::PLACE),
+        Ask::select(notes::CATALOGUE),
+    ];
+    let mut told = session.together(begin).await.all().map_err(Failure::while_applying)?.skip(2);
+    let place = notes::place_of(&next_rows(&mut told))?;
+    let Found::After(done) = find(&place, part, token)? else {
         return session.command("ROLLBACK").await.map_err(Failure::while_applying);
-    }
-    let mut catalogue =
-        notes::catalogue(dialect, session).await.map_err(Failure::while_applying)??;
-    for step in part {
-        match &step.act {
-            Act::Nothing => {}
-            Act::Rows(rows) => self::rows(dialect, session, rows, &catalogue)
-                .await
-                .map_err(|error| at(step, error))?,
-            Act::Define(change) => {
-                if dialect.transactional_ddl() {
-                    for sql in ddl(dialect, change, &catalogue) {
-                        session.command(&sql).await.map_err(|it| at(step, it.while_applying()))?;
-                    }
-                }
-                change
-                    .apply(&mut catalogue)
-                    .map_err(|refused| at(step, NodeError::Diverged(format!("{refused:?}"))))?;
-                let (name, table) = (change.table(), catalogue.0.get(change.table()));
-                notes::define(dialect, session, name, table)
-                    .await
-                    .map_err(Failure::while_applying)?;
-            }
+    };
+    let part = part.get(done..).unwrap_or_default();
+    let mut catalogue = notes::catalogue_of(&next_rows(&mut told))?;
+    let mut plan = Plan::default();
+    for steps in part.chunk_by(|one, next| !is_define(one) && !is_define(next)) {
+        if let [step @ Step { act: Act::Define(change), .. }] = steps {
+            // What comes before it is of the tables as they were.
+            carry_out(session, std::mem::take(&mut plan)).await?;
+            define(dialect, session, step, change, &mut catalogue).await?;
+        } else {
+            plan.entries(dialect, steps, &catalogue)?;
         }
-        notes::note(dialect, session, step).await.map_err(Failure::while_applying)?;
+    }
+    for ask in notes::notes(dialect, part.iter().map(notes::note_of)) {
+        plan.say(ask);
     }
     let Some(last) = part.last() else { return Ok(()) };
-    let done = async {
-        let value = |kind, number| dialect.value(kind, number);
-        let sql = format!(
-            "UPDATE _ledger_state SET applied = {}, hash = {}, pending = NULL WHERE one = 1",
-            value(Kind::Int64, 1),
-            value(notes::TEXT, 2)
-        );
-        session.execute(&sql, &[number(last.at.0), Value::Text(last.hash.to_string())]).await?;
+    let value = |kind, number| dialect.value(kind, number);
+    let sql = format!(
+        "UPDATE _ledger_state SET applied = {}, hash = {}, pending = NULL WHERE one = 1",
+        value(Kind::Int64, 1),
+        value(notes::TEXT, 2)
+    );
+    plan.say(Ask::Execute(sql, vec![number(last.at.0), Value::Text(last.hash.to_string())]));
+    if place.applied.0 / FORGET_EVERY != last.at.0 / FORGET_EVERY {
         // One more than the window: the log's tail is checked against it.
         let old = last.at.0.saturating_sub(place.window);
         let sql = format!("DELETE FROM _ledger_outcome WHERE at < {}", value(Kind::Int64, 1));
-        session.execute(&sql, &[number(old)]).await?;
-        session.command("COMMIT").await
-    };
-    done.await.map_err(Failure::while_applying)
+        plan.say(Ask::Execute(sql, vec![number(old)]));
+    }
+    carry_out(session, plan).await?;
+    session.command("COMMIT").await.map_err(Failure::while_applying)
+}
+
+/// Says it all, in the transaction that is open.
+async fn carry_out<S: Session>(session: &mut S, plan: Plan) -> Result<(), NodeError> {
+    if plan.is_empty() {
+        return Ok(());
+    }
+    let (asks, judge) = plan.parts();
+    judge.judge(session.together(asks).await)
+}
+
+/// New rows of a table, in the transaction that is open.
+pub(super) async fn insert<D: Dialect>(
+    dialect: &D,
+    session: &mut D::Session,
+    table: &Table,
+    rows: &[Vec<Value>],
+) -> Result<(), NodeError> {
+    let mut plan = Plan::default();
+    let rows: Vec<_> = rows.iter().map(|row| (crate::Offset::GENESIS, row.as_slice())).collect();
+    plan.insert(dialect, table, &rows);
+    carry_out(session, plan).await
+}
+
+/// Changes a table; of an engine where that commits by itself, what is left of it.
+async fn define<D: Dialect>(
+    dialect: &D,
+    session: &mut D::Session,
+    step: &Step,
+    change: &TableChange,
+    catalogue: &mut Catalogue,
+) -> Result<(), NodeError> {
+    if dialect.transactional_ddl() {
+        for sql in ddl(dialect, change, catalogue) {
+            session.command(&sql).await.map_err(|it| at(step, it.while_applying()))?;
+        }
+    }
+    change
+        .apply(catalogue)
+        .map_err(|refused| at(step, NodeError::Diverged(format!("{refused:?}"))))?;
+    let (name, table) = (change.table(), catalogue.0.get(change.table()));
+    notes::define(dialect, session, name, table).await.map_err(Failure::while_applying)
 }
 
 fn at(step: &Step, error: NodeError) -> NodeError {
     match error {
         NodeError::Diverged(why) => NodeError::Diverged(format!("entry {}: {why}", step.at)),
         other => other,
-    }
-}
-
-/// First what goes, then what changes, then what comes: rows may pass unique values to each other.
-async fn rows<D: Dialect>(
-    dialect: &D,
-    session: &mut D::Session,
-    changes: &[RowChange],
-    catalogue: &Catalogue,
-) -> Result<(), NodeError> {
-    let mut later = Vec::new();
-    let mut last = Vec::new();
-    for change in changes {
-        let table = catalogue
-            .0
-            .get(&change.table)
-            .ok_or_else(|| NodeError::Diverged(format!("it has no table {:?}", change.table)))?;
-        if let Some(row) =
-            change.before.iter().chain(&change.after).find(|row| row.len() != table.columns.len())
-        {
-            let (found, wanted) = (row.len(), table.columns.len());
-            let why = format!("table {} has {wanted} columns, and the log {found}", table.name);
-            return Err(NodeError::Diverged(why));
-        }
-        match (&change.before, &change.after) {
-            (Some(before), Some(after)) if !takes_another_unique_value(table, before, after) => {
-                later.push((table, before, after));
-            }
-            (before, after) => {
-                if let Some(before) = before {
-                    delete(dialect, session, table, before).await?;
-                }
-                last.extend(after.as_ref().map(|after| (table, after)));
-            }
-        }
-    }
-    for (table, before, after) in later {
-        update(dialect, session, table, before, after).await?;
-    }
-    for (table, after) in last {
-        insert(dialect, session, table, after).await?;
-    }
-    Ok(())
-}
-
-fn takes_another_unique_value(table: &Table, before: &[Value], after: &[Value]) -> bool {
-    let differs = |at: &usize| before.get(*at) != after.get(*at);
-    table.uniques.iter().flatten().any(differs)
-}
-
-pub(super) async fn insert<D: Dialect>(
-    dialect: &D,
-    session: &mut D::Session,
-    table: &Table,
-    row: &[Value],
-) -> Result<(), NodeError> {
-    let names: Vec<String> = table.columns.iter().map(|it| dialect.quote(&it.name)).collect();
-    let places: Vec<String> =
-        table.columns.iter().enumerate().map(|(i, it)| dialect.value(it.kind, i + 1)).collect();
-    let sql = format!(
-        "INSERT INTO {} ({}) VALUES ({})",
-        dialect.quote(&table.name),
-        names.join(", "),
-        places.join(", ")
-    );
-    one(session, table, row, &sql, row).await
-}
-
-async fn delete<D: Dialect>(
-    dialect: &D,
-    session: &mut D::Session,
-    table: &Table,
-    before: &[Value],
-) -> Result<(), NodeError> {
-    let found = is_as_it_was(dialect, table, 1);
-    let sql = format!("DELETE FROM {} WHERE {found}", dialect.quote(&table.name));
-    one(session, table, before, &sql, &found_by(table, before)).await
-}
-
-async fn update<D: Dialect>(
-    dialect: &D,
-    session: &mut D::Session,
-    table: &Table,
-    before: &[Value],
-    after: &[Value],
-) -> Result<(), NodeError> {
-    let mut sets = Vec::new();
-    let mut values = Vec::new();
-    for ((column, before), after) in table.columns.iter().zip(before).zip(after) {
-        if before != after {
-            values.push(after.clone());
-            sets.push(format!(
-                "{} = {}",
-                dialect.quote(&column.name),
-                dialect.value(column.kind, values.len())
-            ));
-        }
-    }
-    let found = is_as_it_was(dialect, table, values.len() + 1);
-    values.extend(found_by(table, before));
-    let sql =
-        format!("UPDATE {} SET {} WHERE {found}", dialect.quote(&table.name), sets.join(", "));
-    one(session, table, before, &sql, &values).await
-}
-
-/// The condition that a row has this key and all these values.
-fn is_as_it_was<D: Dialect>(dialect: &D, table: &Table, first: usize) -> String {
-    let key = table.key.iter().filter_map(|at| table.columns.get(*at)).map(|it| (it, "="));
-    let all = table.columns.iter().map(|it| (it, dialect.same()));
-    let conditions: Vec<String> = key
-        .chain(all)
-        .enumerate()
-        .map(|(i, (column, operator))| {
-            format!(
-                "{} {operator} {}",
-                dialect.quote(&column.name),
-                dialect.value(column.kind, first + i)
-            )
-        })
-        .collect();
-    conditions.join(" AND ")
-}
-
-fn found_by(table: &Table, row: &[Value]) -> Vec<Value> {
-    table.key_of(row).into_iter().chain(row).cloned().collect()
-}
-
-/// Exactly one row, or the node is not what the log made it.
-async fn one<S: Session>(
-    session: &mut S,
-    table: &Table,
-    row: &[Value],
-    sql: &str,
-    values: &[Value],
-) -> Result<(), NodeError> {
-    let about = || format!("table {}, row {:?}", table.name, table.key_of(row));
-    match session.execute(sql, values).await.map_err(Failure::while_applying) {
-        Ok(1) => Ok(()),
-        Ok(_) => Err(NodeError::Diverged(format!("{}: it is not as the log has it", about()))),
-        Err(NodeError::Diverged(why)) => Err(NodeError::Diverged(format!("{}: {why}", about()))),
-        Err(error) => Err(error),
     }
 }
 
@@ -454,4 +362,48 @@ pub(super) fn create<D: Dialect>(dialect: &D, table: &Table, catalogue: &Catalog
     let mut all = vec![main, capture];
     all.extend(dialect.triggers(table));
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ChainHash, Offset, replica::Outcome};
+
+    fn hash(of: u8) -> ChainHash {
+        ChainHash([of; 32])
+    }
+
+    fn step(at: u8) -> Step {
+        Step {
+            at: Offset(at.into()),
+            hash: hash(at),
+            attempt: None,
+            outcome: Outcome::Noted,
+            act: Act::Nothing,
+        }
+    }
+
+    #[test]
+    fn steps_begin_where_the_node_is_and_nowhere_else() {
+        let part: Vec<Step> = (5..9).map(step).collect();
+        let find = |applied: u8, of: u8| {
+            let place = notes::Place {
+                applied: Offset(applied.into()),
+                hash: hash(of),
+                window: 10,
+                pending: None,
+                fenced: None,
+                guard: None,
+            };
+            super::find(&place, &part, "ours")
+        };
+        assert_eq!(find(4, 4), Ok(Found::After(0)));
+        assert_eq!(find(6, 6), Ok(Found::After(2)), "two were done one by one");
+        assert_eq!(find(8, 8), Ok(Found::There), "only the word of it was lost");
+        assert_eq!(find(9, 9), Ok(Found::There));
+        assert!(matches!(find(3, 3), Err(NodeError::Moved { .. })));
+        for applied in [6, 8] {
+            assert!(matches!(find(applied, 99), Err(NodeError::Diverged(_))), "another log's");
+        }
+    }
 }

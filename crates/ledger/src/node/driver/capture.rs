@@ -12,7 +12,8 @@ use crate::{
     Offset, Value,
     node::{
         Answer, Captured, NodeError, SqlError, Transaction,
-        dialect::{Dialect, Failure, Session as _, TOO_LONG, capture_table},
+        dialect::{Ask, Dialect, Failure, Session as _, TOO_LONG, capture_table, next_rows},
+        session::Rows,
         statement,
     },
     table::{Catalogue, Table},
@@ -73,13 +74,24 @@ pub(super) async fn begin_on<D: Dialect>(
     mut session: D::Session,
     begins: &[&str],
 ) -> Result<Running<D>, SqlError> {
-    for sql in begins {
-        session.command(sql).await?;
-    }
-    let number = shared.clients.enter(shared.dialect.handle(&session));
+    let dialect = &shared.dialect;
+    let mut asks: Vec<Ask> = begins.iter().copied().map(Ask::command).collect();
+    // In the snapshot of the data: a place read outside of it would let updates be lost.
+    asks.extend([Ask::select(notes::PLACE), Ask::select(notes::CATALOGUE)]);
+    asks.extend(dialect.written().map(Ask::select));
+    // Nobody has to wait for it up to here; on SQLite, whoever does waits until the seat is taken.
+    let mut told = session.together(asks).await.all()?.skip(begins.len());
+    let number = shared.clients.enter(dialect.handle(&session));
     let seat = Seat { shared, number };
-    let begun = begun(&seat, &mut session).await;
-    let (base, catalogue, written) = begun.map_err(|error| seat.told(error))?;
+    let dialect = &seat.shared.dialect;
+    let place = notes::place_of(&next_rows(&mut told))?;
+    guard::check(&place, &seat.shared.token)?;
+    if let Some(why) = place.fenced {
+        return Err(NodeError::Diverged(why).into());
+    }
+    let base = place.applied;
+    let catalogue = notes::catalogue_of(&next_rows(&mut told))?;
+    let written = dialect.written().map(|_| written_of(next_rows(&mut told)));
     Ok(Running {
         session,
         seat,
@@ -91,22 +103,6 @@ pub(super) async fn begin_on<D: Dialect>(
         failed: false,
         taken_back: false,
     })
-}
-
-async fn begun<D: Dialect>(
-    seat: &Seat<D>,
-    session: &mut D::Session,
-) -> Result<(Offset, Catalogue, Option<BTreeMap<String, i64>>), SqlError> {
-    let dialect = &seat.shared.dialect;
-    // In the snapshot of the data: a place read outside of it would let updates be lost.
-    let place = notes::place(dialect, session).await?;
-    guard::check(&place, &seat.shared.token)?;
-    if let Some(why) = place.fenced {
-        return Err(NodeError::Diverged(why).into());
-    }
-    let catalogue = notes::catalogue(dialect, session).await??;
-    let written = dialect.written(session).await?;
-    Ok((place.applied, catalogue, written))
 }
 
 #[async_trait]
@@ -203,21 +199,28 @@ impl<D: Dialect> Running<D> {
     /// What was captured; then the transaction is rolled back.
     async fn changes(&mut self) -> Result<Vec<RowChange>, SqlError> {
         let dialect = &self.seat.shared.dialect;
+        let tables = || self.catalogue.0.values();
+        let mut asks: Vec<Ask> = tables().map(|it| changes_in(dialect, it)).collect();
+        asks.extend(dialect.written().map(Ask::select));
+        asks.push(Ask::command("ROLLBACK"));
+        // Outside of the snapshot: nothing goes to the log from who has lost the node.
+        asks.push(Ask::select(notes::PLACE));
+        let mut told = self.session.together(asks).await.all()?;
         let mut captured = Vec::new();
         let mut counts = BTreeMap::new();
-        for table in self.catalogue.0.values() {
-            let changes = changes_of(dialect, &mut self.session, table).await?;
-            counts.insert(table.name.clone(), i64::try_from(changes.len()).unwrap_or(i64::MAX));
-            captured.extend(changes);
+        for table in tables() {
+            let rows = next_rows(&mut told);
+            counts.insert(table.name.clone(), i64::try_from(rows.len()).unwrap_or(i64::MAX));
+            for row in rows {
+                captured.push(change_of(table, row)?);
+            }
         }
-        let written = dialect.written(&mut self.session).await?;
-        self.session.command("ROLLBACK").await?;
+        let written = dialect.written().map(|_| written_of(next_rows(&mut told)));
+        let place = notes::place_of(&next_rows(&mut told.skip(1)))?;
+        guard::check(&place, &self.seat.shared.token)?;
         if let (true, Some(before), Some(after)) = (self.taken_back, &self.written, &written) {
             counts = captures_written(before, after, counts.into_keys());
         }
-        // Outside of the snapshot: nothing goes to the log from who has lost the node.
-        let place = notes::place(dialect, &mut self.session).await?;
-        guard::check(&place, &self.seat.shared.token)?;
         let missed = match (&self.written, &written) {
             (Some(before), Some(after)) => missed(before, after, &counts),
             _ => (captured.is_empty() && self.affected > 0).then(|| "a table".to_owned()),
@@ -261,11 +264,17 @@ fn missed(
     beyond.next().map(|(table, _)| format!("table {table}"))
 }
 
-async fn changes_of<D: Dialect>(
-    dialect: &D,
-    session: &mut D::Session,
-    table: &Table,
-) -> Result<Vec<RowChange>, SqlError> {
+/// Rows by table, as [`Dialect::written`] gives them.
+fn written_of(rows: Rows) -> BTreeMap<String, i64> {
+    let of = |row: Vec<Option<String>>| match <[_; 2]>::try_from(row) {
+        Ok([Some(table), Some(rows)]) => Some((table, rows.parse().unwrap_or(i64::MAX))),
+        _ => None,
+    };
+    rows.into_iter().filter_map(of).collect()
+}
+
+/// The query for the changes of a table that were captured.
+fn changes_in<D: Dialect>(dialect: &D, table: &Table) -> Ask {
     let side = |prefix: &str| {
         let column = |it: &crate::table::Column| {
             dialect.text_of(it.kind, &dialect.quote(&format!("{prefix}_{}", it.name)))
@@ -273,9 +282,11 @@ async fn changes_of<D: Dialect>(
         table.columns.iter().map(column).collect::<Vec<_>>().join(", ")
     };
     let capture = dialect.quote(&capture_table(&table.name));
-    let sql = format!("SELECT op, {}, {} FROM {capture} ORDER BY seq", side("o"), side("n"));
-    let rows = session.select(&sql, &[]).await?;
-    rows.into_iter().map(|row| change_of(table, row)).collect()
+    Ask::select(&format!(
+        "SELECT op, {}, {} FROM {capture} ORDER BY seq",
+        side("o"),
+        side("n")
+    ))
 }
 
 fn change_of(table: &Table, row: Vec<Option<String>>) -> Result<RowChange, SqlError> {

@@ -1,12 +1,14 @@
 //! What a node writes down about itself.
 
+use super::plan::lots;
 use crate::{
     ChainHash, LogId, Offset, RequestId, Value,
     entry::{Attempt, Genesis},
     identity::{hex_of, unhex},
     node::{
         NodeError,
-        dialect::{Dialect, Failure, Session},
+        dialect::{Ask, Dialect, Failure, Session},
+        session::Rows,
     },
     replica::{Durable, Outcome, Settled, Step},
     table::{Catalogue, Table},
@@ -35,7 +37,7 @@ pub(super) async fn install<D: Dialect>(
             "CREATE TABLE IF NOT EXISTS _ledger_table (name {key} PRIMARY KEY, definition {text} NOT NULL){options}"
         ),
     ];
-    let run = async |session: &mut D::Session| -> Result<Vec<Vec<Option<String>>>, Failure> {
+    let run = async |session: &mut D::Session| -> Result<Rows, Failure> {
         for table in &tables {
             session.command(table).await?;
         }
@@ -59,14 +61,10 @@ pub(super) async fn install<D: Dialect>(
     };
     let found = run(session).await.map_err(Failure::while_applying)?;
     if found.is_empty() {
-        let step = Step {
-            at: Offset::GENESIS,
-            hash,
-            attempt: None,
-            outcome: Outcome::Noted,
-            act: crate::replica::Act::Nothing,
-        };
-        note(dialect, session, &step).await.map_err(Failure::while_applying)?;
+        let first =
+            Settled { at: Offset::GENESIS, hash, attempt: None, outcome: Outcome::Noted };
+        let asks = notes(dialect, std::iter::once(first));
+        session.together(asks).await.all().map_err(Failure::while_applying)?;
     }
     session.command("COMMIT").await.map_err(Failure::while_applying)?;
     let theirs = found.into_iter().flatten().flatten().next();
@@ -107,27 +105,29 @@ pub(super) async fn read<D: Dialect>(
 }
 
 /// The tables' definitions.
+pub(super) const CATALOGUE: &str = "SELECT definition FROM _ledger_table";
+
 pub(super) async fn catalogue<D: Dialect>(
     _dialect: &D,
     session: &mut D::Session,
 ) -> Result<Result<Catalogue, NodeError>, Failure> {
-    let rows = session.select("SELECT definition FROM _ledger_table", &[]).await?;
+    Ok(catalogue_of(&session.select(CATALOGUE, &[]).await?))
+}
+
+/// As [`CATALOGUE`] gives them.
+pub(super) fn catalogue_of(rows: &Rows) -> Result<Catalogue, NodeError> {
     let table = |row: &Vec<Option<String>>| {
         let text = row.first().and_then(Option::as_deref).unwrap_or_default();
         let table = unhex(text).and_then(|bytes| Table::of_bytes(&bytes).ok());
         table.map(|table| (table.name.clone(), table)).ok_or_else(|| bad("a table's definition"))
     };
-    Ok(rows.iter().map(table).collect::<Result<_, _>>().map(Catalogue))
+    rows.iter().map(table).collect::<Result<_, _>>().map(Catalogue)
 }
 
-/// Writes down what came of an entry.
-pub(super) async fn note<D: Dialect>(
-    dialect: &D,
-    session: &mut D::Session,
-    step: &Step,
-) -> Result<(), Failure> {
+/// What came of an entry, as it is written down.
+pub(super) fn note_of(step: &Step) -> Settled {
     let &Step { at, hash, attempt, outcome, .. } = step;
-    note_all(dialect, session, &[Settled { at, hash, attempt, outcome }]).await
+    Settled { at, hash, attempt, outcome }
 }
 
 /// Writes down all that another node has written down, and that this one is no longer fenced; in one transaction.
@@ -136,12 +136,13 @@ pub(super) async fn become_like<D: Dialect>(
     session: &mut D::Session,
     durable: &Durable,
 ) -> Result<(), Failure> {
-    /// Every engine takes so many values in one statement.
-    const AT_ONCE: usize = 100;
+    /// How many statements are said at a time.
+    const AT_ONCE: usize = 1024;
     session.command(dialect.begin_apply()).await?;
     session.execute("DELETE FROM _ledger_outcome", &[]).await?;
-    for notes in durable.settled.chunks(AT_ONCE) {
-        note_all(dialect, session, notes).await?;
+    for settled in durable.settled.chunks(AT_ONCE) {
+        let asks = notes(dialect, settled.iter().copied());
+        session.together(asks).await.all()?;
     }
     let [applied, hash] = places(dialect, [Kind::Int64, TEXT]);
     let sql = format!(
@@ -152,31 +153,36 @@ pub(super) async fn become_like<D: Dialect>(
     session.command("COMMIT").await
 }
 
-async fn note_all<D: Dialect>(
+/// The statements that write down what came of entries.
+pub(super) fn notes<D: Dialect>(
     dialect: &D,
-    session: &mut D::Session,
-    notes: &[Settled],
-) -> Result<(), Failure> {
+    settled: impl Iterator<Item = Settled>,
+) -> Vec<Ask> {
     let kinds = [Kind::Int64, TEXT, TEXT, Kind::Int64, TEXT];
-    let mut values = Vec::with_capacity(notes.len().saturating_mul(kinds.len()));
-    let mut lines = Vec::with_capacity(notes.len());
-    for note in notes {
-        let first = values.len();
-        values.extend([
-            number(note.at.0),
-            Value::Text(note.hash.to_string()),
-            note.attempt.map_or(Value::Null, |it| Value::Text(it.request.to_string())),
-            note.attempt.map_or(Value::Null, |it| Value::Int(i64::from(it.number))),
-            Value::Text(note.outcome.to_string()),
-        ]);
-        let places = kinds.iter().zip(first + 1..).map(|(kind, at)| dialect.value(*kind, at));
-        lines.push(format!("({})", places.collect::<Vec<_>>().join(", ")));
+    let settled: Vec<Settled> = settled.collect();
+    let mut asks = Vec::new();
+    for lot in lots(&settled, usize::MAX, |_| 0) {
+        let mut values = Vec::with_capacity(lot.len().saturating_mul(kinds.len()));
+        let mut lines = Vec::with_capacity(lot.len());
+        for note in lot {
+            let first = values.len();
+            values.extend([
+                number(note.at.0),
+                Value::Text(note.hash.to_string()),
+                note.attempt.map_or(Value::Null, |it| Value::Text(it.request.to_string())),
+                note.attempt.map_or(Value::Null, |it| Value::Int(i64::from(it.number))),
+                Value::Text(note.outcome.to_string()),
+            ]);
+            let places = kinds.iter().zip(first + 1..).map(|(kind, at)| dialect.value(*kind, at));
+            lines.push(format!("({})", places.collect::<Vec<_>>().join(", ")));
+        }
+        let sql = format!(
+            "INSERT INTO _ledger_outcome (at, hash, request, attempt, outcome) VALUES {}",
+            lines.join(", ")
+        );
+        asks.push(Ask::Execute(sql, values));
     }
-    let sql = format!(
-        "INSERT INTO _ledger_outcome (at, hash, request, attempt, outcome) VALUES {}",
-        lines.join(", ")
-    );
-    session.execute(&sql, &values).await.map(|_| ())
+    asks
 }
 
 /// Writes a table's definition down, or that it has gone.
@@ -232,13 +238,20 @@ pub(super) struct Place {
     pub(super) guard: Option<(String, String)>,
 }
 
+/// Where a node is.
+pub(super) const PLACE: &str =
+    "SELECT s.applied, s.hash, s.entries, s.pending, s.fenced, g.token, g.holder FROM _ledger_state s \
+     LEFT JOIN _ledger_guard g ON g.one = s.one WHERE s.one = 1";
+
 pub(super) async fn place<D: Dialect>(
     dialect: &D,
     session: &mut D::Session,
 ) -> Result<Place, NodeError> {
-    let sql = "SELECT s.applied, s.hash, s.entries, s.pending, s.fenced, g.token, g.holder FROM _ledger_state s \
-               LEFT JOIN _ledger_guard g ON g.one = s.one WHERE s.one = 1";
-    let rows = select(dialect, session, sql).await?;
+    place_of(&select(dialect, session, PLACE).await?)
+}
+
+/// As [`PLACE`] gives it.
+pub(super) fn place_of(rows: &Rows) -> Result<Place, NodeError> {
     let row = rows.first().ok_or_else(|| bad("state"))?;
     let [Some(applied), Some(hash), Some(window), pending, fenced, token, holder] = row.as_slice()
     else {
@@ -305,7 +318,7 @@ async fn select<D: Dialect>(
     _dialect: &D,
     session: &mut D::Session,
     sql: &str,
-) -> Result<Vec<Vec<Option<String>>>, NodeError> {
+) -> Result<Rows, NodeError> {
     session.select(sql, &[]).await.map_err(Failure::while_applying)
 }
 

@@ -143,9 +143,7 @@ pub(super) async fn fill<D: Dialect>(
                     NodeError::Environmental("the snapshot has rows of no table".to_owned())
                 })?;
                 session.command(dialect.begin_apply()).await.map_err(Failure::while_applying)?;
-                for row in &rows {
-                    apply::insert(dialect, session, table, row).await?;
-                }
+                apply::insert(dialect, session, table, &rows).await?;
                 session.command("COMMIT").await.map_err(Failure::while_applying)?;
             }
             Part::End => break,

@@ -1,0 +1,96 @@
+//! Clients that commit one transaction after another.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use futures_util::future::try_join_all;
+use herdsman_ledger::engine::request::random_request;
+
+use crate::error::BenchError;
+use crate::rivals::{At, Contestant, ROWS};
+
+/// One measurement; times of commits in milliseconds.
+#[derive(Clone, Copy, Debug, serde::Serialize)]
+pub(crate) struct Run {
+    pub(crate) per_second: f64,
+    pub(crate) p50: f64,
+    pub(crate) p99: f64,
+}
+
+/// From an append until it is read, in milliseconds.
+#[derive(Clone, Copy, Debug, serde::Serialize)]
+pub(crate) struct Trip {
+    pub(crate) p50: f64,
+    pub(crate) p99: f64,
+}
+
+/// For so long it is not counted: connections are made, statements prepared.
+const WARM: Duration = Duration::from_millis(500);
+
+/// So many clients, for so long.
+pub(crate) async fn run(
+    contestant: &Contestant,
+    clients: u32,
+    lasts: Duration,
+) -> Result<Run, BenchError> {
+    let over = Arc::new(AtomicBool::new(false));
+    let counts = Arc::new(AtomicBool::new(false));
+    let clock = async {
+        tokio::time::sleep(WARM).await;
+        counts.store(true, Ordering::Relaxed);
+        let begun = Instant::now();
+        tokio::time::sleep(lasts).await;
+        over.store(true, Ordering::Relaxed);
+        begun.elapsed()
+    };
+    let all = (0..clients).map(|client| one(contestant, client, &counts, &over));
+    let (took, times) = tokio::join!(clock, try_join_all(all));
+    let mut times: Vec<f64> = times?.into_iter().flatten().collect();
+    let count = u32::try_from(times.len()).unwrap_or(u32::MAX);
+    let (p50, p99) = percentiles(&mut times);
+    Ok(Run { per_second: f64::from(count) / took.as_secs_f64(), p50, p99 })
+}
+
+/// The times of one client's commits.
+async fn one(
+    contestant: &Contestant,
+    client: u32,
+    counts: &AtomicBool,
+    over: &AtomicBool,
+) -> Result<Vec<f64>, BenchError> {
+    let mut times = Vec::new();
+    while !over.load(Ordering::Relaxed) {
+        let row = client * ROWS + fastrand::u32(0..ROWS);
+        let begun = Instant::now();
+        commit(contestant, client, row).await?;
+        if counts.load(Ordering::Relaxed) && !over.load(Ordering::Relaxed) {
+            times.push(begun.elapsed().as_secs_f64() * 1e3);
+        }
+    }
+    Ok(times)
+}
+
+async fn commit(contestant: &Contestant, client: u32, row: u32) -> Result<(), BenchError> {
+    let place = usize::try_from(client).unwrap_or_default();
+    match &contestant.at {
+        At::Server { clients, .. } => {
+            let Some((server, update)) = clients.get(place) else { return Ok(()) };
+            server.execute(update, &[&i64::from(row)]).await?;
+        }
+        At::Ledger(ours) => {
+            // Every node takes writes.
+            let Some(node) = ours.nodes.get(place % ours.nodes.len().max(1)) else { return Ok(()) };
+            let update = format!("UPDATE account SET balance = balance + 1 WHERE id = {row}");
+            ours.ledger.execute(node, random_request(), &[&update], &[]).await?;
+        }
+    }
+    Ok(())
+}
+
+/// The middle, and what one in a hundred exceeds.
+pub(crate) fn percentiles(times: &mut [f64]) -> (f64, f64) {
+    times.sort_by(f64::total_cmp);
+    let at = |part: usize| times.get(times.len() * part / 100).copied().unwrap_or(f64::NAN);
+    (at(50), at(99))
+}

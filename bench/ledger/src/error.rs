@@ -5,7 +5,7 @@ use herdsman_ledger::{
     log::{AppendError, OpenError, ReadError, Unavailable, embedded::EmbeddedError},
     node::NodeError,
 };
-use herdsman_node::{ConnectError, ConninfoError};
+use herdsman_node::{ConninfoError, TlsError};
 use herdsman_sandbox::SandboxError;
 
 /// The bench cannot go on.
@@ -16,7 +16,7 @@ pub(crate) enum BenchError {
     #[error(transparent)]
     Conninfo(#[from] ConninfoError),
     #[error(transparent)]
-    Tls(#[from] ConnectError),
+    Tls(#[from] TlsError),
     #[error("SQL failed: {}", herdsman_node::describe(.0))]
     Sql(#[from] tokio_postgres::Error),
     #[error(transparent)]

@@ -105,7 +105,8 @@ impl Ours {
         let Some(first) = self.nodes.first() else { return Ok(()) };
         let create = TableChange::Create(account());
         self.ledger.define(first, random_request(), create).await?;
-        let fill = format!("INSERT INTO account SELECT n, 0 FROM generate_series(0, {}) n", rows - 1);
+        let fill =
+            format!("INSERT INTO account SELECT n, 0 FROM generate_series(0, {}) n", rows - 1);
         let done = self.ledger.execute(first, random_request(), &[&fill], &[]).await?;
         for node in &self.nodes {
             self.ledger.reached(node, done.at.unwrap_or(Offset::GENESIS), PATIENCE).await?;

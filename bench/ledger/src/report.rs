@@ -106,9 +106,8 @@ impl Report {
                 let local = self.runs(1, Who::Bare).iter();
                 self.runs(1, *who).iter().zip(trips).zip(local)
             };
-            let beyond: Vec<f64> = rounds()
-                .map(|((run, trip), local)| run.p50 - trip.p50 - local.p50)
-                .collect();
+            let beyond: Vec<f64> =
+                rounds().map(|((run, trip), local)| run.p50 - trip.p50 - local.p50).collect();
             if beyond.is_empty() {
                 continue;
             }

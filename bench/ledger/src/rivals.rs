@@ -85,11 +85,7 @@ pub(crate) enum At {
 }
 
 impl Contestant {
-    pub(crate) async fn start(
-        who: Who,
-        pg_version: u32,
-        clients: u32,
-    ) -> Result<Self, BenchError> {
+    pub(crate) async fn start(who: Who, pg_version: u32, clients: u32) -> Result<Self, BenchError> {
         let rows = clients * ROWS;
         let at = match who {
             Who::Bare | Who::RemoteApply => server(who, pg_version, clients, rows).await?,

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::{Engine, NodeError, SqlError};
 pub(super) use super::session::{Ask, Session, next_rows};
+use super::{Engine, NodeError, SqlError};
 use crate::{
     table::{Column, OnDelete, Reference, Table},
     value::Kind,
@@ -107,6 +107,11 @@ pub(super) trait Dialect: Send + Sync + 'static {
     /// The query for what has been written in the session up to now, where the engine tells: rows by table, the ledger's own
     /// tables by their names and others' by something that is no name of ours.
     fn written(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// What is said before the changes that were captured are read, at the end of a transaction.
+    fn before_reading(&self) -> Option<&'static str> {
         None
     }
 

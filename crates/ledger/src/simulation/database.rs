@@ -87,13 +87,7 @@ impl Node {
     }
 
     /// Dies, and starts again.
-    pub(super) fn crash(
-        &mut self,
-        when: Crash,
-        log: &[Vec<u8>],
-        apart: bool,
-        entries: u8,
-    ) -> bool {
+    pub(super) fn crash(&mut self, when: Crash, log: &[Vec<u8>], apart: bool, entries: u8) -> bool {
         if when == Crash::Between && apart {
             let notes = self.disk.notes.clone();
             if self.step(log, false).is_some() {

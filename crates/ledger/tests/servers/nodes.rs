@@ -190,7 +190,8 @@ async fn a_node_holds_what_the_log_says(node: &dyn Node) -> herdsman_ledger::nod
     let steps = [fits, fits_too, stale].concat();
     for _ in 0..2 {
         let found = node.apply(&steps).await;
-        let named = matches!(&found, Err(NodeError::Diverged(why)) if why.contains("entry 7: table kinds"));
+        let named =
+            matches!(&found, Err(NodeError::Diverged(why)) if why.contains("entry 7: table kinds"));
         assert!(named, "{found:?}");
     }
     // And nothing of that step is left: the node is where it was, and says so.

@@ -200,12 +200,15 @@ impl<D: Dialect> Running<D> {
     async fn changes(&mut self) -> Result<Vec<RowChange>, SqlError> {
         let dialect = &self.seat.shared.dialect;
         let tables = || self.catalogue.0.values();
-        let mut asks: Vec<Ask> = tables().map(|it| changes_in(dialect, it)).collect();
+        let before = dialect.before_reading();
+        let mut asks: Vec<Ask> = before.into_iter().map(Ask::command).collect();
+        asks.extend(tables().map(|it| changes_in(dialect, it)));
         asks.extend(dialect.written().map(Ask::select));
         asks.push(Ask::command("ROLLBACK"));
         // Outside of the snapshot: nothing goes to the log from who has lost the node.
         asks.push(Ask::select(notes::PLACE));
-        let mut told = self.session.together(asks).await.all()?;
+        let told = self.session.together(asks).await.all()?;
+        let mut told = told.skip(usize::from(before.is_some()));
         let mut captured = Vec::new();
         let mut counts = BTreeMap::new();
         for table in tables() {
@@ -282,11 +285,7 @@ fn changes_in<D: Dialect>(dialect: &D, table: &Table) -> Ask {
         table.columns.iter().map(column).collect::<Vec<_>>().join(", ")
     };
     let capture = dialect.quote(&capture_table(&table.name));
-    Ask::select(&format!(
-        "SELECT op, {}, {} FROM {capture} ORDER BY seq",
-        side("o"),
-        side("n")
-    ))
+    Ask::select(&format!("SELECT op, {}, {} FROM {capture} ORDER BY seq", side("o"), side("n")))
 }
 
 fn change_of(table: &Table, row: Vec<Option<String>>) -> Result<RowChange, SqlError> {

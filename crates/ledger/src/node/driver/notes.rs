@@ -61,8 +61,7 @@ pub(super) async fn install<D: Dialect>(
     };
     let found = run(session).await.map_err(Failure::while_applying)?;
     if found.is_empty() {
-        let first =
-            Settled { at: Offset::GENESIS, hash, attempt: None, outcome: Outcome::Noted };
+        let first = Settled { at: Offset::GENESIS, hash, attempt: None, outcome: Outcome::Noted };
         let asks = notes(dialect, std::iter::once(first));
         session.together(asks).await.all().map_err(Failure::while_applying)?;
     }
@@ -154,10 +153,7 @@ pub(super) async fn become_like<D: Dialect>(
 }
 
 /// The statements that write down what came of entries.
-pub(super) fn notes<D: Dialect>(
-    dialect: &D,
-    settled: impl Iterator<Item = Settled>,
-) -> Vec<Ask> {
+pub(super) fn notes<D: Dialect>(dialect: &D, settled: impl Iterator<Item = Settled>) -> Vec<Ask> {
     let kinds = [Kind::Int64, TEXT, TEXT, Kind::Int64, TEXT];
     let settled: Vec<Settled> = settled.collect();
     let mut asks = Vec::new();
@@ -239,8 +235,7 @@ pub(super) struct Place {
 }
 
 /// Where a node is.
-pub(super) const PLACE: &str =
-    "SELECT s.applied, s.hash, s.entries, s.pending, s.fenced, g.token, g.holder FROM _ledger_state s \
+pub(super) const PLACE: &str = "SELECT s.applied, s.hash, s.entries, s.pending, s.fenced, g.token, g.holder FROM _ledger_state s \
      LEFT JOIN _ledger_guard g ON g.one = s.one WHERE s.one = 1";
 
 pub(super) async fn place<D: Dialect>(

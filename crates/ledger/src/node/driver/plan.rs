@@ -116,13 +116,7 @@ impl Plan {
         self.change(table, &[before], Ask::Execute(sql, found_by(table, before.1)));
     }
 
-    fn update<D: Dialect>(
-        &mut self,
-        dialect: &D,
-        table: &Table,
-        before: Row<'_>,
-        after: &[Value],
-    ) {
+    fn update<D: Dialect>(&mut self, dialect: &D, table: &Table, before: Row<'_>, after: &[Value]) {
         let mut sets = Vec::new();
         let mut values = Vec::new();
         for ((column, before), after) in table.columns.iter().zip(before.1).zip(after) {

@@ -183,9 +183,7 @@ fn what_did_not_come_to_what_it_must_is_named() {
     assert_eq!(asks.len(), 2);
     let heard = |told: Vec<Told>, failed| judge.judge(Heard { told, failed });
     assert_eq!(heard(vec![Told::Done, Told::Changed(1)], None), Ok(()));
-    let named = |judged: Result<(), NodeError>| {
-        matches!(judged, Err(NodeError::Diverged(why)) if why.starts_with("entry 9: table taken, row"))
-    };
+    let named = |judged: Result<(), NodeError>| matches!(judged, Err(NodeError::Diverged(why)) if why.starts_with("entry 9: table taken, row"));
     assert!(named(heard(vec![Told::Done, Told::Changed(0)], None)));
     let refused = crate::node::dialect::Failure::refused("23505", "twice");
     assert!(named(heard(vec![Told::Done], Some(refused))));

@@ -1,8 +1,10 @@
 //! Which statements bring entries into the data, and what each must come to: decided here, said by [`super::apply`].
 //!
-//! Entries that follow each other and have no key in common may be done in any order: what one of them does is nothing to
-//! the others. They make a run. In a run rows are sorted by what becomes of them, and new ones of a table share statements.
-//! The moment an entry has a key, primary or unique, of one before it, a new run begins.
+//! Entries that follow each other and change different rows, by their primary keys, make a run. Its rows are sorted by what
+//! becomes of them: first what goes, then what keeps its unique values, then what comes; new rows of a table share
+//! statements. In this order nothing gets in another's way. What goes is as the entries before the run left it, since no
+//! entry of the run changes a row twice. And whatever is there while new rows come is there at the end of the run, too,
+//! where each unique value is had once. The moment an entry changes a row that one before it has changed, a new run begins.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -202,8 +204,8 @@ fn phases<'s>(run: &[Change<'s>]) -> Phases<'s> {
     phases
 }
 
-/// What a row is found by, or would keep another one out by: the table, which key of it, and the values.
-type Key<'s> = (&'s str, usize, Vec<&'s Value>);
+/// What a row is found by: the table, and its primary key.
+type Key<'s> = (&'s str, Vec<&'s Value>);
 
 /// The changes of entries, in runs.
 pub(super) fn runs<'s>(
@@ -257,18 +259,8 @@ fn change_of<'s>(
 }
 
 fn keys<'s>(change: &Change<'s>) -> Vec<Key<'s>> {
-    let table = change.table;
-    let mut keys = Vec::new();
-    for row in change.change.before.iter().chain(&change.change.after) {
-        keys.push((table.name.as_str(), 0, table.key_of(row)));
-        for (which, unique) in table.uniques.iter().enumerate() {
-            let values: Vec<&Value> = unique.iter().filter_map(|at| row.get(*at)).collect();
-            if !values.iter().any(|it| it.is_null()) {
-                keys.push((table.name.as_str(), which + 1, values));
-            }
-        }
-    }
-    keys
+    let rows = change.change.before.iter().chain(&change.change.after);
+    rows.map(|row| (change.table.name.as_str(), change.table.key_of(row))).collect()
 }
 
 /// As many of `all` as share a statement, again and again. Their numbers are powers of two: so there are few statements,

@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 
-use crate::cli::{ConfigFile, Global};
+use crate::cli::Global;
 use crate::exit::{Exit, Failed};
 
 mod beside;

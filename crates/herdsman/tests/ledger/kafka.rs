@@ -83,6 +83,10 @@ fn fetched(what: &str) -> Option<PathBuf> {
         cache.expect("HOME is set").join("herdsman/drivers")
     });
     let (path, left_out) = (home.join(what), home.join(what).with_file_name("left-out"));
-    assert!(path.exists() || left_out.exists(), "{} is missing; run scripts/fetch-drivers", path.display());
+    assert!(
+        path.exists() || left_out.exists(),
+        "{} is missing; run scripts/fetch-drivers",
+        path.display()
+    );
     path.exists().then_some(path)
 }

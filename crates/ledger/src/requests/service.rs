@@ -17,9 +17,9 @@ use rdkafka::{
     util::Timeout,
 };
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{mpsc, oneshot, watch},
     task::{JoinHandle, JoinSet},
-    time::{Instant, MissedTickBehavior, interval, timeout_at},
+    time::{Instant, MissedTickBehavior, interval, timeout, timeout_at},
 };
 
 use super::{
@@ -47,6 +47,8 @@ const AGAIN: Backoff =
     Backoff { first: Duration::from_millis(100), longest: Duration::from_secs(5) };
 /// How long requests under way may take to end.
 const DRAIN: Duration = Duration::from_secs(10);
+/// How long leaving the group may take.
+const LEAVE: Duration = Duration::from_secs(5);
 /// How long an answer may wait for room.
 const QUEUE: Duration = Duration::from_secs(5);
 
@@ -151,9 +153,43 @@ struct Job {
     asked: Result<Asked, (Ids, String)>,
 }
 
+/// A member of the group. Leaving it waits for a broker, which may be gone: that is for a thread that nobody waits for.
+struct Taking(Option<Arc<StreamConsumer>>);
+
+impl Taking {
+    /// Writes down what is answered, and leaves; the broker is given five seconds.
+    async fn leave(mut self) {
+        let Some(consumer) = self.0.take() else { return };
+        let (tell, told) = oneshot::channel();
+        aside(move || {
+            drop(consumer);
+            // Who waits may have gone on.
+            drop(tell.send(()));
+        });
+        if timeout(LEAVE, told).await.is_err() {
+            tracing::warn!("Kafka does not let the group of requests go");
+        }
+    }
+}
+
+impl Drop for Taking {
+    fn drop(&mut self) {
+        if let Some(consumer) = self.0.take() {
+            aside(move || drop(consumer));
+        }
+    }
+}
+
+/// On a thread of its own; on this one if there is none.
+fn aside(job: impl FnOnce() + Send + 'static) {
+    if let Err(error) = std::thread::Builder::new().name("requests-end".to_owned()).spawn(job) {
+        tracing::debug!(%error, "no thread to leave the group on");
+    }
+}
+
 /// Where requests are handed out, and what is in work is known.
 struct Desk {
-    consumer: Arc<StreamConsumer>,
+    consumer: Taking,
     topics: RequestTopics,
     answering: Arc<Answering>,
     lanes: Vec<mpsc::Sender<Job>>,
@@ -183,7 +219,7 @@ impl Desk {
         };
         let lanes = (0..LANES).map(lane).collect();
         Self {
-            consumer,
+            consumer: Taking(Some(consumer)),
             topics,
             answering,
             lanes,
@@ -199,7 +235,7 @@ impl Desk {
     async fn run(mut self, mut stop: watch::Receiver<bool>) {
         let mut notes = interval(NOTE_EVERY);
         notes.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let consumer = Arc::clone(&self.consumer);
+        let Some(consumer) = self.consumer.0.clone() else { return };
         let mut failures = 0_u32;
         loop {
             let room = self.requests < REQUESTS_MOST && self.bytes < BYTES_MOST;
@@ -302,7 +338,8 @@ impl Desk {
         if places.count() == 0 {
             return;
         }
-        if let Err(error) = self.consumer.store_offsets(&places) {
+        let Some(consumer) = &self.consumer.0 else { return };
+        if let Err(error) = consumer.store_offsets(&places) {
             // Another program has the partition now, and does again what was not written down.
             tracing::debug!(%error, "places of requests are not written down");
         }
@@ -325,12 +362,7 @@ impl Desk {
         }
         self.note();
         self.workers.shutdown().await;
-        let Self { consumer, .. } = self;
-        // Leaves the group, which waits for the broker.
-        let left = tokio::task::spawn_blocking(move || drop(consumer)).await;
-        if let Err(error) = left {
-            tracing::debug!(%error, "the group was not left");
-        }
+        self.consumer.leave().await;
     }
 }
 

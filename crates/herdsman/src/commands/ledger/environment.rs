@@ -34,8 +34,12 @@ impl Variables {
         let needed = |name: &str, what: &str| {
             set(name).ok_or_else(|| format!("${name} is not set, expected {what}"))
         };
-        let brokers = needed("KAFKA_BOOTSTRAP_SERVERS", "brokers as host:port, with commas between")?;
-        let database = needed("DATABASE_ADDRESS", "a PostgreSQL database as postgres://user:password@host/name")?;
+        let brokers =
+            needed("KAFKA_BOOTSTRAP_SERVERS", "brokers as host:port, with commas between")?;
+        let database = needed(
+            "DATABASE_ADDRESS",
+            "a PostgreSQL database as postgres://user:password@host/name",
+        )?;
         let all = match (set("KAFKA_ALL_TOPIC"), set("KAFKA_MUTATION_TOPIC")) {
             (Some(all), Some(mutation)) if all != mutation => {
                 return Err(

@@ -1,17 +1,25 @@
 //! Results of MariaDB's prepared statements, in text.
 
-use sqlx::{Column as _, Row as _, TypeInfo as _, mysql::MySqlRow};
+use sqlx::{
+    Column as _, Row as _, TypeInfo as _,
+    mysql::{MySqlColumn, MySqlRow},
+};
 
 use crate::node::dialect::Failure;
 
-pub(super) fn names(columns: &[sqlx::mysql::MySqlColumn]) -> Vec<String> {
+pub(super) fn names(columns: &[MySqlColumn]) -> Vec<String> {
     columns.iter().map(|it| it.name().to_owned()).collect()
 }
 
 /// In PostgreSQL's words.
-pub(super) fn types(columns: &[sqlx::mysql::MySqlColumn]) -> Vec<String> {
-    let of = |column: &sqlx::mysql::MySqlColumn| {
+pub(super) fn types(columns: &[MySqlColumn]) -> Vec<String> {
+    let of = |column: &MySqlColumn| {
+        let text = is_text(column);
         match column.type_info().name() {
+            // Ours have a binary collation, and are called as bytes are.
+            "VARBINARY" if text => "varchar",
+            "BINARY" if text => "character",
+            name if text && name.ends_with("BLOB") => "text",
             "BOOLEAN" => "boolean",
             "TINYINT" | "SMALLINT" | "TINYINT UNSIGNED" => "smallint",
             "INT" | "MEDIUMINT" | "SMALLINT UNSIGNED" | "MEDIUMINT UNSIGNED" => "integer",
@@ -26,7 +34,7 @@ pub(super) fn types(columns: &[sqlx::mysql::MySqlColumn]) -> Vec<String> {
             "CHAR" => "character",
             "UUID" => "uuid",
             "NULL" => "unknown",
-            name if is_binary(name) => "bytea",
+            _ if is_bytes(column) => "bytea",
             name => return name.to_lowercase(),
         }
         .to_owned()
@@ -34,8 +42,15 @@ pub(super) fn types(columns: &[sqlx::mysql::MySqlColumn]) -> Vec<String> {
     columns.iter().map(of).collect()
 }
 
-fn is_binary(name: &str) -> bool {
-    name.ends_with("BLOB") || name.ends_with("BINARY")
+fn is_bytes(column: &MySqlColumn) -> bool {
+    let info = column.type_info();
+    let name = info.name();
+    !is_text(column) && (name.ends_with("BLOB") || name.ends_with("BINARY"))
+}
+
+/// Whether the server says that it has a character set.
+fn is_text(column: &MySqlColumn) -> bool {
+    <str as sqlx::Type<sqlx::MySql>>::compatible(column.type_info())
 }
 
 /// Whatever the types are, in text.
@@ -46,9 +61,10 @@ pub(super) fn row(row: &MySqlRow) -> Result<Vec<Option<String>>, Failure> {
 /// The same, of a client's statement, which may have more types: bytes are in hexadecimal digits then.
 pub(super) fn cells(row: &MySqlRow, client: bool) -> Result<Vec<Option<String>>, Failure> {
     let cell = |i: usize| -> Result<Option<String>, sqlx::Error> {
-        let kind = row.columns().get(i).map(|column| column.type_info().name().to_owned());
-        Ok(match kind.as_deref() {
-            Some(binary) if client && is_binary(binary) => {
+        let column = row.columns().get(i);
+        let bytes = column.is_some_and(|column| client && is_bytes(column));
+        Ok(match column.map(|column| column.type_info().name()) {
+            Some(_) if bytes => {
                 let bytes = row.try_get_unchecked::<Option<Vec<u8>>, _>(i)?;
                 bytes.map(|bytes| crate::identity::hex_of(&bytes))
             }

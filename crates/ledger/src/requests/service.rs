@@ -114,7 +114,7 @@ async fn forever(
                     "requests are answered"
                 );
                 let answering = Answering { producer, topic: topics.response.clone(), counters };
-                let desk = Desk::new(performer, Arc::new(answering), consumer, topics);
+                let desk = Desk::new(&performer, &Arc::new(answering), consumer, topics);
                 return Box::pin(desk.run(stop)).await;
             }
             Err(error) => {
@@ -163,8 +163,9 @@ impl Taking {
         let (tell, told) = oneshot::channel();
         aside(move || {
             drop(consumer);
-            // Who waits may have gone on.
-            drop(tell.send(()));
+            if tell.send(()).is_err() {
+                tracing::debug!("the group of requests was left late");
+            }
         });
         if timeout(LEAVE, told).await.is_err() {
             tracing::warn!("Kafka does not let the group of requests go");
@@ -204,8 +205,8 @@ struct Desk {
 
 impl Desk {
     fn new(
-        performer: Arc<Performer>,
-        answering: Arc<Answering>,
+        performer: &Arc<Performer>,
+        answering: &Arc<Answering>,
         consumer: Arc<StreamConsumer>,
         topics: RequestTopics,
     ) -> Self {
@@ -213,7 +214,7 @@ impl Desk {
         let mut workers = JoinSet::new();
         let lane = |_| {
             let (lane, jobs) = mpsc::channel(REQUESTS_MOST);
-            let (performer, answering) = (Arc::clone(&performer), Arc::clone(&answering));
+            let (performer, answering) = (Arc::clone(performer), Arc::clone(answering));
             workers.spawn(work(performer, answering, jobs, finish.clone()));
             lane
         };
@@ -221,7 +222,7 @@ impl Desk {
         Self {
             consumer: Taking(Some(consumer)),
             topics,
-            answering,
+            answering: Arc::clone(answering),
             lanes,
             workers,
             finished,

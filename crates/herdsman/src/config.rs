@@ -91,6 +91,14 @@ impl Config {
         Self::parse(&file.path, &file.text, depth, file.everybody).map_err(ConfigError::Problems)
     }
 
+    /// Reads one that is in no file; problems name `place`.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with every problem that could be found in one go.
+    pub(crate) fn from_text(place: &Path, text: &str) -> Result<Self, ConfigError> {
+        Self::parse(place, text, Depth::Full, false).map_err(ConfigError::Problems)
+    }
+
     /// What the watcher needs of it.
     pub(crate) fn setup(&self) -> Setup {
         Setup {

@@ -1,6 +1,7 @@
 //! `herdsman ledger` as a user types it: PostgreSQL, MariaDB and SQLite that follow one log, and a ledger of files alone.
 
 mod files;
+mod kafka;
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;

@@ -209,6 +209,31 @@ pub struct KafkaConfig {
     /// Properties whose value is what a file holds: for passwords.
     #[serde(default)]
     pub property_files: BTreeMap<String, PathBuf>,
+    /// Answers clients that have nothing but Kafka. Default: they are not answered.
+    #[serde(default)]
+    pub requests: Option<RequestsConfig>,
+}
+
+/// Requests in JSON by Kafka, and their answers.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RequestsConfig {
+    /// The topic of requests that read. Whoever may write to it may read every row of the ledger. It is made when it is not
+    /// there.
+    pub one: String,
+    /// The topic of all answers. It is made when it is not there.
+    pub response: String,
+    /// The consumer group of the ledger's programs, each of which answers some of the requests. Default: the log's topic with
+    /// `herdsman-` before it.
+    pub group: Option<String>,
+    /// In how many partitions `one` is made: so many programs at most take requests from it. 1 to 1000.
+    pub partitions: u32,
+}
+
+impl Default for RequestsConfig {
+    fn default() -> Self {
+        Self { one: "ONE".to_owned(), response: "RESPONSE".to_owned(), group: None, partitions: 8 }
+    }
 }
 
 fn topic() -> String {
@@ -228,6 +253,7 @@ impl std::fmt::Debug for KafkaConfig {
             .field("replication", &self.replication)
             .field("properties", &self.properties.keys())
             .field("property_files", &self.property_files)
+            .field("requests", &self.requests)
             .finish()
     }
 }

@@ -103,6 +103,9 @@ pub struct Committed {
     pub answers: Vec<Answer>,
     /// Whether as many nodes have it as were to. If not, it is committed all the same.
     pub acknowledged: bool,
+    /// Whether the request had committed before, at [`Committed::at`]: then `answers` are those of another run, against
+    /// data that have it already, and were not what changed them.
+    pub again: bool,
 }
 
 /// A request did not commit, or it is not known whether it did.

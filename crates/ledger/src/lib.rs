@@ -12,6 +12,7 @@
 //! - [`log`]: the log itself: Kafka, a file, or memory.
 //! - [`node`]: PostgreSQL, MariaDB and SQLite.
 //! - [`snapshot`]: all that a node holds at one place in the log, for other nodes and for files.
+//! - [`requests`]: clients that have nothing but Kafka.
 //! - [`engine`]: what ties them together. [`config`]: the section of the configuration that says what these are.
 
 pub mod certify;
@@ -23,6 +24,7 @@ mod identity;
 pub mod log;
 pub mod node;
 pub mod replica;
+pub mod requests;
 #[cfg(test)]
 mod simulation;
 pub mod snapshot;

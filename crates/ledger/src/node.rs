@@ -123,6 +123,8 @@ pub struct Answer {
     pub affected: u64,
     /// The names of the columns of those rows; none where it returns no rows.
     pub columns: Vec<String>,
+    /// Their types, as many as columns, in PostgreSQL's words where it has one; `unknown` where the engine tells none.
+    pub types: Vec<String>,
     /// Rows it returned.
     pub rows: Vec<Vec<Option<String>>>,
 }

@@ -186,7 +186,12 @@ impl World {
                 self.log.push(late);
             }
             16 => self.cancel(),
-            17 => self.log.push(b"somebody else's record".to_vec()),
+            17 => {
+                // A request by Kafka, which has no effect by itself, or whatever else.
+                let foreign: [&[u8]; 2] =
+                    [br#"{"messageId": "1", "sqlString": "SELECT 1"}"#, b"somebody else's record"];
+                self.log.push(foreign[self.log.len() % 2].to_vec());
+            }
             _ => self.hear(3),
         }
     }

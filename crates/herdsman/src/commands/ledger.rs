@@ -2,12 +2,13 @@
 
 use clap::{Args, Subcommand};
 
-use crate::cli::{ConfigFile, Global};
+use crate::cli::Global;
 use crate::exit::{Exit, Failed};
 
 mod beside;
 mod door;
 mod drivers;
+mod environment;
 mod examples;
 mod keeper;
 mod lag;
@@ -37,7 +38,7 @@ pub(crate) struct LedgerArgs {
 enum Action {
     /// Have every node follow the log until told to stop: part of `herdsman run`
     #[command(after_help = examples::RUN)]
-    Run(ConfigFile),
+    Run(run::RunArgs),
     /// Show how far each node is behind the end of the log, and who may not go on and why
     #[command(after_help = examples::STATUS)]
     Status(status::StatusArgs),

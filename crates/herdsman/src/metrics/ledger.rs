@@ -5,6 +5,7 @@ use std::fmt::Error;
 
 use herdsman_ledger::engine::Tally;
 use herdsman_ledger::node::Engine;
+use herdsman_ledger::requests::RequestTally;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::registry::Unit;
@@ -18,6 +19,8 @@ pub(crate) struct LedgerNumbers {
     /// The place of the next entry, as far as it is known.
     pub(crate) end: Option<u64>,
     pub(crate) nodes: Vec<LedgerNode>,
+    /// Of requests by Kafka, where they are answered.
+    pub(crate) requests: Option<RequestTally>,
 }
 
 /// One node of it.
@@ -80,6 +83,15 @@ impl Collector for Ledger {
                     (vec![("node", node.name.as_str()), ("outcome", outcome)], count)
                 })
             }),
+        )?;
+        let Some(RequestTally { done, failed, unreadable }) = self.0.requests else {
+            return Ok(());
+        };
+        let requests = [("done", done), ("failed", failed), ("unreadable", unreadable)];
+        to.counters(
+            ("herdsman_ledger_requests", None),
+            "Requests that came by Kafka, by what came of them",
+            requests.map(|(outcome, count)| (vec![("outcome", outcome)], count)),
         )
     }
 }

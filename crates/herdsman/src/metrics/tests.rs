@@ -154,6 +154,8 @@ fn the_mesh_is_told_by_link() {
 
 #[test]
 fn the_ledger_is_told_by_node() {
+    use herdsman_ledger::requests::RequestTally;
+
     let tally = herdsman_ledger::engine::Tally { committed: 8, conflict: 2, ..Default::default() };
     let node = LedgerNode {
         name: "lite".to_owned(),
@@ -164,7 +166,8 @@ fn the_ledger_is_told_by_node() {
         behind: 0.5,
         tally,
     };
-    let text = written(Ledger(LedgerNumbers { end: Some(14), nodes: vec![node] }));
+    let requests = Some(RequestTally { done: 5, failed: 1, unreadable: 0 });
+    let text = written(Ledger(LedgerNumbers { end: Some(14), nodes: vec![node], requests }));
     let labels = "{node=\"lite\",engine=\"sqlite\"}";
     holds(
         &text,
@@ -177,6 +180,8 @@ fn the_ledger_is_told_by_node() {
             &format!("herdsman_ledger_node_fenced{labels} 0"),
             "herdsman_ledger_transactions_total{node=\"lite\",outcome=\"committed\"} 8",
             "herdsman_ledger_transactions_total{node=\"lite\",outcome=\"conflict\"} 2",
+            "herdsman_ledger_requests_total{outcome=\"done\"} 5",
+            "herdsman_ledger_requests_total{outcome=\"unreadable\"} 0",
         ],
     );
 }

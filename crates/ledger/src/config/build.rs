@@ -16,6 +16,7 @@ use crate::log::{
     kafka::{KafkaLog, KafkaLogConfig},
 };
 use crate::node::{Engine, Node, mariadb::mariadb, postgres::postgres, sqlite::sqlite};
+use crate::requests::RequestTopics;
 
 /// What the section names cannot be had.
 #[derive(Debug, Error)]
@@ -69,6 +70,25 @@ impl LedgerConfig {
                 Ok(Arc::new(log))
             }
         }
+    }
+}
+
+impl LedgerConfig {
+    /// By which topics clients that have nothing but Kafka are answered; `None` if they are not.
+    ///
+    /// # Errors
+    /// A file with a property of the log cannot be read.
+    pub fn requests(&self) -> Result<Option<RequestTopics>, NotReady> {
+        let Some(LogConfig::Kafka(kafka)) = &self.log else { return Ok(None) };
+        let Some(requests) = &kafka.requests else { return Ok(None) };
+        let group = || format!("herdsman-{}", kafka.topic);
+        Ok(Some(RequestTopics {
+            one: requests.one.clone(),
+            response: requests.response.clone(),
+            group: requests.group.clone().unwrap_or_else(group),
+            partitions: i32::try_from(requests.partitions).unwrap_or(i32::MAX),
+            kafka: kafka.log().map_err(NotReady::Setting)?,
+        }))
     }
 }
 

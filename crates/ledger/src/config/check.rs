@@ -6,7 +6,9 @@ use std::path::Path;
 use herdsman_config::{Depth, Host, Reading, Secret, quoted};
 use herdsman_node::{Conninfo, NodeName};
 
-use super::{KafkaConfig, LedgerConfig, LogConfig, MariaDbNode, MariaDbTls, NodeConfig};
+use super::{
+    KafkaConfig, LedgerConfig, LogConfig, MariaDbNode, MariaDbTls, NodeConfig, RequestsConfig,
+};
 
 /// Most nodes: each is a task and a connection that applies.
 const MOST_NODES: usize = 32;
@@ -15,6 +17,9 @@ const LONGEST_NAME: usize = 63;
 const MOST_ATTEMPTS: u32 = 1000;
 /// More copies than any cluster of brokers has.
 const MOST_COPIES: u32 = 32;
+/// More than a ledger has programs.
+const MOST_PARTITIONS: u32 = 1000;
+const LONGEST_GROUP: usize = 200;
 /// What the ledger's promises hang on, which it sets itself; and what would run somebody's code.
 const RESERVED: [&str; 9] = [
     "acks",
@@ -174,10 +179,12 @@ impl KafkaConfig {
         if self.brokers.iter().all(|broker| broker.trim().is_empty()) {
             wrong(&["brokers"], "names no broker, expected at least one as host:port".to_owned());
         }
-        let fits = |c: char| c.is_ascii_alphanumeric() || ['.', '_', '-'].contains(&c);
-        if self.topic.is_empty() || self.topic.len() > 249 || !self.topic.chars().all(fits) {
+        if !is_topic(&self.topic) {
             let found = quoted(&self.topic);
             wrong(&["topic"], format!("is {found}, expected letters, digits, `.`, `_` and `-`"));
+        }
+        if let Some(requests) = &self.requests {
+            requests.check(&self.topic, &mut wrong);
         }
         if !(1..=MOST_COPIES).contains(&self.replication) {
             let found = self.replication;
@@ -199,6 +206,37 @@ impl KafkaConfig {
             }
         }
     }
+}
+
+impl RequestsConfig {
+    fn check(&self, log: &str, wrong: &mut impl FnMut(&[&str], String)) {
+        let earlier = [&[log][..], &[log, &self.one]];
+        let topics = [("one", &self.one), ("response", &self.response)];
+        for ((key, topic), others) in topics.into_iter().zip(earlier) {
+            let found = quoted(topic);
+            if !is_topic(topic) {
+                let message = format!("is {found}, expected letters, digits, `.`, `_` and `-`");
+                wrong(&["requests", key], message);
+            } else if others.contains(&topic.as_str()) {
+                wrong(&["requests", key], format!("is {found}, expected a topic of its own"));
+            }
+        }
+        if self.group.as_ref().is_some_and(|group| group.is_empty() || group.len() > LONGEST_GROUP)
+        {
+            let message = format!("is expected to have 1 to {LONGEST_GROUP} characters");
+            wrong(&["requests", "group"], message);
+        }
+        if !(1..=MOST_PARTITIONS).contains(&self.partitions) {
+            let found = self.partitions;
+            let message = format!("is `{found}`, expected 1 to {MOST_PARTITIONS}");
+            wrong(&["requests", "partitions"], message);
+        }
+    }
+}
+
+fn is_topic(name: &str) -> bool {
+    let fits = |c: char| c.is_ascii_alphanumeric() || ['.', '_', '-'].contains(&c);
+    (1..=249).contains(&name.len()) && name.chars().all(fits)
 }
 
 fn check_name(reading: &mut Reading<'_>, path: &[&str], name: &str) {

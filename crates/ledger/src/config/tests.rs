@@ -98,6 +98,16 @@ fn what_is_wrong_is_told_with_its_place() {
         ),
         ("ledger:\n  log: {kafka: {brokers: [a]}}\n".to_owned(), "`ledger.socket` is missing"),
         (
+            "ledger:\n  log: {kafka: {brokers: [a], requests: {one: ALL}}}\n".to_owned(),
+            "`ledger.log.kafka.requests.one` is `ALL`, expected a topic of its own",
+        ),
+        (
+            "ledger:\n  log: {kafka: {brokers: [a], requests: {one: R, response: R, partitions: 0}}}\n".to_owned(),
+            "`ledger.log.kafka.requests.response` is `R`, expected a topic of its own",
+        ),
+        ("ledger:\n  log: {kafka: {brokers: [a], requests: {group: ''}}}\n".to_owned(), "1 to 200"),
+        ("ledger:\n  log: {kafka: {brokers: [a], requests: {topic: x}}}\n".to_owned(), "topic"),
+        (
             "ledger:\n  log: {kafka: {brokers: [a], property_files: {sasl.password: no/such}}}\n".to_owned(),
             "which cannot be read",
         ),

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     Offset, RequestId,
     entry::{Attempt, Entry, TooLarge},
-    log::AppendError,
+    log::{AppendError, Unavailable},
     node::{Answer, Captured, Native, SqlError, Transaction},
     replica::Outcome,
     table::TableChange,
@@ -118,13 +118,13 @@ impl Ledger {
             match ran {
                 Ok((answers, captured)) => {
                     if captured.rows.is_empty() {
-                        return Ok(Committed { at: None, answers, acknowledged: true });
+                        return Ok(Committed { answers, ..read_only() });
                     }
                     let entry = entry_of(Attempt { request, number }, captured, reads)?;
                     let word = self.settle(&mut seat, &entry, request, number, deadline).await?;
-                    if let Some(at) = committed(word)? {
+                    if let Some((at, again)) = committed(word)? {
                         let acknowledged = self.acknowledged(node, at, deadline).await;
-                        return Ok(Committed { at: Some(at), answers, acknowledged });
+                        return Ok(Committed { at: Some(at), answers, acknowledged, again });
                     }
                 }
                 Err(SqlError::Conflict(_)) => {}
@@ -219,14 +219,16 @@ impl Ledger {
     ) -> Result<Committed, RequestError> {
         let deadline = Instant::now() + self.shared.settings.deadline;
         if captured.rows.is_empty() {
-            return Ok(Committed { at: None, answers: Vec::new(), acknowledged: true });
+            return Ok(read_only());
         }
         let mut seat = self.shared.waiting.sit(request);
         let entry = entry_of(Attempt { request, number: 1 }, captured, reads)?;
         let word = self.settle(&mut seat, &entry, request, 1, deadline).await?;
-        let Some(at) = committed(word)? else { return Err(RequestError::Conflict { attempts: 1 }) };
+        let Some((at, again)) = committed(word)? else {
+            return Err(RequestError::Conflict { attempts: 1 });
+        };
         let acknowledged = self.acknowledged(node, at, deadline).await;
-        Ok(Committed { at: Some(at), answers: Vec::new(), acknowledged })
+        Ok(Committed { at: Some(at), answers: Vec::new(), acknowledged, again })
     }
 
     /// Changes a table, on every node.
@@ -250,9 +252,9 @@ impl Ledger {
             let attempt = Attempt { request, number };
             let entry = Entry::Define { attempt, base, change: change.clone() };
             let word = self.settle(&mut seat, &entry, request, number, deadline).await?;
-            if let Some(at) = committed(word)? {
+            if let Some((at, again)) = committed(word)? {
                 let acknowledged = self.acknowledged(node, at, deadline).await;
-                return Ok(Committed { at: Some(at), answers: Vec::new(), acknowledged });
+                return Ok(Committed { at: Some(at), answers: Vec::new(), acknowledged, again });
             }
         }
         Err(RequestError::Conflict { attempts })
@@ -270,6 +272,31 @@ impl Ledger {
         let word = self.settle(&mut seat, &entry, request, 1, deadline).await?;
         self.reached(node, word.at, deadline.saturating_duration_since(Instant::now())).await?;
         Ok(word.at)
+    }
+
+    /// Calls a request off, so that it never commits any more, however often it is tried; unless it has committed already.
+    /// `Some` says where.
+    ///
+    /// # Errors
+    /// [`RequestError::Unknown`] if the log or the nodes do not say in time; [`RequestError::Refused`] if every node had
+    /// refused it before.
+    pub async fn call_off(&self, request: RequestId) -> Result<Option<Offset>, RequestError> {
+        let deadline = Instant::now() + self.shared.settings.deadline;
+        let mut seat = self.shared.waiting.sit(request);
+        let word = self.settle(&mut seat, &Entry::Cancel { request }, request, 0, deadline).await?;
+        match committed(word) {
+            Ok(at) => Ok(at.map(|(at, _)| at)),
+            Err(RequestError::Cancelled) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Where the log ends: the place of the next entry.
+    ///
+    /// # Errors
+    /// The log does not answer.
+    pub async fn end(&self) -> Result<Offset, Unavailable> {
+        self.shared.log.end().await
     }
 
     /// An operator's word that an entry which no node can apply is to be passed over by all.
@@ -404,11 +431,16 @@ fn entry_of(attempt: Attempt, captured: Captured, reads: Reads<'_>) -> Result<En
     Ok(Entry::Write { attempt, base, claims, rows })
 }
 
-/// Where it committed; `None` if it may try again.
-fn committed(word: Word) -> Result<Option<Offset>, RequestError> {
+/// One that changed nothing.
+fn read_only() -> Committed {
+    Committed { at: None, answers: Vec::new(), acknowledged: true, again: false }
+}
+
+/// Where it committed, and whether it had before; `None` if it may try again.
+fn committed(word: Word) -> Result<Option<(Offset, bool)>, RequestError> {
     match word.outcome {
-        Outcome::Committed => Ok(Some(word.at)),
-        Outcome::Duplicate(of) => Ok(Some(of)),
+        Outcome::Committed => Ok(Some((word.at, false))),
+        Outcome::Duplicate(of) => Ok(Some((of, true))),
         Outcome::Conflict => Ok(None),
         Outcome::Cancelled => Err(RequestError::Cancelled),
         Outcome::Refused(state) => {

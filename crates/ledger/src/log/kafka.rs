@@ -27,6 +27,7 @@ use super::{AppendError, Log, Reader, Unavailable};
 use crate::Offset;
 use reader::KafkaReader;
 pub use settings::KafkaLogConfig;
+pub(crate) use settings::RECORD_BYTES_MOST;
 
 /// The only partition.
 const PARTITION: i32 = 0;
@@ -73,7 +74,7 @@ impl KafkaLog {
 
     async fn make_topic(&self) -> Result<(), Unavailable> {
         let config = &self.shared.config;
-        let most = settings::RECORD_BYTES_MOST.to_string();
+        let most = RECORD_BYTES_MOST.to_string();
         let topic = NewTopic::new(&config.topic, 1, TopicReplication::Fixed(config.replication))
             .set("cleanup.policy", "delete")
             .set("retention.ms", "-1")

@@ -1,13 +1,16 @@
 //! MariaDB as a node.
 
+mod rows;
+
 use std::time::Duration;
 
 use async_trait::async_trait;
 use sqlx::{
-    Column as _, ConnectOptions as _, Either, Executor as _, Row as _, SqlSafeStr as _,
-    TypeInfo as _,
-    mysql::{MySqlArguments, MySqlConnectOptions, MySqlConnection, MySqlRow},
+    ConnectOptions as _, Either, Executor as _, Row as _, SqlSafeStr as _,
+    mysql::{MySqlArguments, MySqlConnectOptions, MySqlConnection},
 };
+
+use rows::{cells, names, row, types};
 
 use super::{
     Answer, Engine, Node,
@@ -412,8 +415,9 @@ impl Session for MariaDbSession {
                 Either::Right(one) => {
                     if answer.columns.is_empty() {
                         answer.columns = names(one.columns());
+                        answer.types = types(one.columns());
                     }
-                    answer.rows.push(row(&one)?);
+                    answer.rows.push(cells(&one, true)?);
                 }
             }
         }
@@ -423,38 +427,10 @@ impl Session for MariaDbSession {
             let sql = sqlx::AssertSqlSafe(sql.to_owned()).into_sql_str();
             let prepared = self.connection.prepare(sql).await.map_err(|error| failure(&error))?;
             answer.columns = names(sqlx::Statement::columns(&prepared));
+            answer.types = types(sqlx::Statement::columns(&prepared));
         }
         Ok(answer)
     }
-}
-
-fn names(columns: &[sqlx::mysql::MySqlColumn]) -> Vec<String> {
-    columns.iter().map(|it| it.name().to_owned()).collect()
-}
-
-/// Whatever the types are, in text.
-fn row(row: &MySqlRow) -> Result<Vec<Option<String>>, Failure> {
-    let cell = |i: usize| -> Result<Option<String>, sqlx::Error> {
-        let kind = row.columns().get(i).map(|column| column.type_info().name().to_owned());
-        Ok(match kind.as_deref() {
-            Some("DOUBLE") => row.try_get::<Option<f64>, _>(i)?.map(|it| it.to_string()),
-            Some("FLOAT") => row.try_get::<Option<f32>, _>(i)?.map(|it| it.to_string()),
-            Some("BIGINT" | "INT" | "SMALLINT" | "TINYINT" | "MEDIUMINT") => {
-                row.try_get::<Option<i64>, _>(i)?.map(|it| it.to_string())
-            }
-            Some("BOOLEAN") => {
-                row.try_get::<Option<bool>, _>(i)?.map(|it| u8::from(it).to_string())
-            }
-            Some(unsigned) if unsigned.ends_with("UNSIGNED") => {
-                row.try_get::<Option<u64>, _>(i)?.map(|it| it.to_string())
-            }
-            _ => row.try_get_unchecked::<Option<String>, _>(i)?,
-        })
-    };
-    let cells: Result<_, sqlx::Error> = (0..row.len()).map(cell).collect();
-    cells.map_err(|error| {
-        Failure::refused("0A000", format!("a result that cannot be read: {error}"))
-    })
 }
 
 /// Which errors another try may get over.

@@ -354,9 +354,10 @@ impl Session for PostgresSession {
             return Ok(Answer { affected, ..Answer::default() });
         }
         let columns = statement.columns().iter().map(|it| it.name().to_owned()).collect();
+        let types = statement.columns().iter().map(|it| type_name(it.type_().name())).collect();
         // In text, whatever the types are.
         let messages = client.simple_query(sql).await.map_err(|error| failure(&error))?;
-        let mut answer = Answer { columns, ..Answer::default() };
+        let mut answer = Answer { columns, types, ..Answer::default() };
         for message in messages {
             match message {
                 tokio_postgres::SimpleQueryMessage::Row(row) => {
@@ -373,6 +374,21 @@ impl Session for PostgresSession {
         }
         Ok(answer)
     }
+}
+
+/// A type as people write it.
+fn type_name(catalog: &str) -> String {
+    match catalog {
+        "bool" => "boolean",
+        "int2" => "smallint",
+        "int4" => "integer",
+        "int8" => "bigint",
+        "float4" => "real",
+        "float8" => "double precision",
+        "bpchar" => "character",
+        other => other,
+    }
+    .to_owned()
 }
 
 fn is_query(sql: &str) -> bool {

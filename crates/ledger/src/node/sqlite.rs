@@ -361,12 +361,15 @@ impl Session for SqliteSession {
             let before = connection.total_changes();
             // A second statement in the text is refused.
             let mut statement = connection.prepare(&sql)?;
-            let columns = statement.column_names().into_iter().map(str::to_owned).collect();
-            let rows = texts(statement.raw_query())?;
+            let columns: Vec<String> =
+                statement.column_names().into_iter().map(str::to_owned).collect();
+            let mut types = vec!["unknown".to_owned(); columns.len()];
+            let rows = texts_and_types(statement.raw_query(), &mut types)?;
             drop(statement);
             // The last statement's own changes, without those of triggers; of a query, somebody else's.
             let changed = connection.total_changes() != before;
-            Ok(Answer { affected: if changed { connection.changes() } else { 0 }, columns, rows })
+            let affected = if changed { connection.changes() } else { 0 };
+            Ok(Answer { affected, columns, types, rows })
         });
         done.await
     }
@@ -390,10 +393,25 @@ fn select(
     texts(statement.query(rusqlite::params_from_iter(values))?)
 }
 
-fn texts(mut rows: rusqlite::Rows<'_>) -> rusqlite::Result<Rows> {
+fn texts(rows: rusqlite::Rows<'_>) -> rusqlite::Result<Rows> {
+    texts_and_types(rows, &mut [])
+}
+
+/// In SQLite a value has a type, and a column has none: what a column's first value is of, which is not null, is taken for
+/// the type of all.
+fn texts_and_types(mut rows: rusqlite::Rows<'_>, types: &mut [String]) -> rusqlite::Result<Rows> {
     let count = rows.as_ref().map_or(0, |statement| statement.column_count());
     let mut all = Vec::new();
     while let Some(row) = rows.next()? {
+        for (i, name) in types.iter_mut().enumerate().filter(|(_, name)| *name == "unknown") {
+            match row.get_ref(i)? {
+                ValueRef::Null => {}
+                ValueRef::Integer(_) => "bigint".clone_into(name),
+                ValueRef::Real(_) => "double precision".clone_into(name),
+                ValueRef::Text(_) => "text".clone_into(name),
+                ValueRef::Blob(_) => "bytea".clone_into(name),
+            }
+        }
         let cell = |i| {
             Ok(match row.get_ref(i)? {
                 ValueRef::Null => None,

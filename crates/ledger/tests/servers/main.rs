@@ -11,4 +11,5 @@ mod history;
 mod lockstep;
 mod nodes;
 mod references;
+mod requests;
 mod upkeep;

@@ -4,9 +4,14 @@ pub(super) const RUN: &str = "\
 Examples:
   herdsman ledger run
   herdsman ledger run /etc/herdsman/herdsman.yml
+  herdsman ledger run --from-env
 
 Needs no `hosts` where no node is a PostgreSQL server. Nodes are prepared as they are met: a
 database without a ledger's tables gets them, and follows the log from its first entry.
+
+With --from-env, as Kluster's adapters: one PostgreSQL node, DATABASE_ADDRESS; Kafka at
+KAFKA_BOOTSTRAP_SERVERS; topics KAFKA_ALL_TOPIC (or KAFKA_MUTATION_TOPIC; default ALL),
+KAFKA_ONE_TOPIC (ONE) and KAFKA_RESPONSE_TOPIC (RESPONSE).
 
 Signals: TERM and INT let requests under way end; a second one ends at once.
 

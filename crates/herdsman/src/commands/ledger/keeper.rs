@@ -1,12 +1,13 @@
 //! A ledger at work in this process: its nodes follow the log.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use herdsman_ledger::config::{LedgerConfig, NotReady};
 use herdsman_ledger::engine::{Condition, Ledger};
 use herdsman_ledger::log::{Log, OpenError};
 use herdsman_ledger::node::Node;
+use herdsman_ledger::requests::RequestCounts;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -26,6 +27,8 @@ pub(crate) struct Keeper {
     pub(super) ledger: Ledger,
     pub(super) log: Arc<dyn Log>,
     pub(super) lookers: Vec<Box<dyn Node>>,
+    /// Of requests by Kafka, where they are answered.
+    pub(super) requests: OnceLock<RequestCounts>,
     ends: Arc<Mutex<Ends>>,
     _sampler: AbortOnDropHandle<()>,
 }
@@ -57,7 +60,8 @@ impl Keeper {
         let ends = Arc::new(Mutex::new(Ends::default()));
         let sampler = AbortOnDropHandle::new(tokio::spawn(sample(log.clone(), Arc::clone(&ends))));
         let config = setup.config.clone();
-        Ok(Self { config, ledger, log, lookers, ends, _sampler: sampler })
+        let requests = OnceLock::new();
+        Ok(Self { config, ledger, log, lookers, requests, ends, _sampler: sampler })
     }
 
     /// How long a node has been behind, in seconds.
@@ -85,6 +89,7 @@ impl Keeper {
         LedgerNumbers {
             end,
             nodes: self.ledger.status().into_iter().zip(tallies).map(node).collect(),
+            requests: self.requests.get().map(RequestCounts::read),
         }
     }
 }

@@ -1,18 +1,35 @@
 //! `herdsman ledger run`: follows the log until told to stop, and nothing else.
 
+use clap::Args;
 use tokio_util::sync::CancellationToken;
 
 use super::serving::Serving;
-use super::target;
+use super::{environment, target};
 use crate::cli::{ConfigFile, Global};
 use crate::commands::run::Signals;
 use crate::commands::run::manager::{self, Watchdog};
+use crate::config::Config;
 use crate::exit::{Exit, Failed};
 use crate::logs;
 
+/// `herdsman ledger run`.
+#[derive(Debug, Args)]
+pub(super) struct RunArgs {
+    #[command(flatten)]
+    file: ConfigFile,
+    /// Take Kluster's variables KAFKA_…_TOPIC, KAFKA_BOOTSTRAP_SERVERS and DATABASE_ADDRESS instead of a configuration file
+    #[arg(long, conflicts_with_all = ["file", "config"])]
+    from_env: bool,
+}
+
 /// Runs until a signal ends it.
-pub(super) async fn run(args: &ConfigFile, global: &Global) -> Result<Exit, Failed> {
-    let (config, setup) = target::find(args.file.as_deref().or(global.config.as_deref()))?;
+pub(super) async fn run(args: &RunArgs, global: &Global) -> Result<Exit, Failed> {
+    let (config, setup) = if args.from_env {
+        let (place, text) = environment::configuration()?;
+        target::of(Config::from_text(place, &text)?)?
+    } else {
+        target::find(args.file.file.as_deref().or(global.config.as_deref()))?
+    };
     logs::start_with_notes(&config.log, &config.notes, global)?;
     let mut signals = Signals::listen()?;
     let serving = Serving::take(setup).await?;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use herdsman_ledger::requests::Requests;
 use herdsman_node::Backoff;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -83,6 +84,7 @@ impl Serving {
         // Not before: a command that nobody takes up would wait, and be done when nobody expects it any more.
         let door = Door::bind(&self.setup.socket)?;
         let mut drivers = address.serve(&keeper.ledger, &self.setup.config).await?;
+        let requests = self.requests(&keeper)?;
         let names: Vec<_> = self.setup.config.nodes.keys().map(String::as_str).collect();
         tracing::info!(
             ledger = self.setup.config.name,
@@ -97,7 +99,24 @@ impl Serving {
             () = door.serve(keeper, stop) => None,
             failed = drivers.failed() => Some(failed),
         };
-        drivers.stop().await;
+        let answered = async {
+            if let Some(requests) = requests {
+                requests.stop().await;
+            }
+        };
+        tokio::join!(drivers.stop(), answered);
         broken.map_or(Ok(()), Err)
+    }
+
+    /// Answers clients that have nothing but Kafka, where the configuration says so.
+    fn requests(&self, keeper: &Keeper) -> Result<Option<Requests>, Failed> {
+        let config = &self.setup.config;
+        let Some(topics) = config.requests().map_err(|error| Exit::Config.with(error))? else {
+            return Ok(None);
+        };
+        let requests = Requests::start(keeper.ledger.clone(), topics, config.settings());
+        // Nobody else sets it.
+        let _counts = keeper.requests.get_or_init(|| requests.counts());
+        Ok(Some(requests))
     }
 }

@@ -49,7 +49,11 @@ impl Setup {
 
 /// Reads the configuration, which must have a ledger.
 pub(super) fn find(file: Option<&Path>) -> Result<(Config, Setup), Failed> {
-    let config = Config::load(file, Depth::Full)?;
+    of(Config::load(file, Depth::Full)?)
+}
+
+/// What is to be done with a configuration, which must have a ledger.
+pub(super) fn of(config: Config) -> Result<(Config, Setup), Failed> {
     let Some(setup) = Setup::of(&config) else {
         let problem = format!(
             "{} has no section `ledger`; name the databases that are to follow a log under `ledger.nodes`, and the log under `ledger.log`",

@@ -232,7 +232,7 @@ async fn sql(keeper: &Keeper, sql: &Sql) -> Result<Done, RequestError> {
             ledger.execute(&node, request, statements, &[]).await
         }
     };
-    let Committed { at, answers, acknowledged } =
+    let Committed { at, answers, acknowledged, again: _ } =
         done.map_err(|error| keeper.with_trouble(&node, error))?;
     let result = |it: herdsman_ledger::node::Answer| Told {
         affected: it.affected,

@@ -5,7 +5,7 @@ use rdkafka::ClientConfig;
 use crate::entry::ENTRY_BYTES_MOST;
 
 /// The largest entry and what Kafka puts around it.
-pub(super) const RECORD_BYTES_MOST: usize = ENTRY_BYTES_MOST + 64 * 1024;
+pub(crate) const RECORD_BYTES_MOST: usize = ENTRY_BYTES_MOST + 64 * 1024;
 
 /// Which topic of which Kafka is the log.
 #[derive(Clone)]
@@ -33,7 +33,7 @@ impl KafkaLogConfig {
     }
 
     /// Ours win over the properties: the ledger's promises hang on them.
-    pub(super) fn client(&self) -> ClientConfig {
+    pub(crate) fn client(&self) -> ClientConfig {
         let mut client = ClientConfig::new();
         for (name, value) in &self.properties {
             client.set(name, value);

@@ -1,7 +1,5 @@
 //! How fast a node takes what the log says: entries one by one, and many in one local transaction.
 
-use std::time::Instant;
-
 use herdsman_ledger::entry::{Attempt, Entry, Genesis};
 use herdsman_ledger::node::{Node, mariadb::mariadb, sqlite::sqlite};
 use herdsman_ledger::replica::{Replica, Step};
@@ -10,6 +8,7 @@ use herdsman_ledger::writes::{RowChange, claims};
 use herdsman_ledger::{LogId, RequestId, Value};
 use herdsman_sandbox::MariaDb;
 use sqlx::mysql::{MySqlConnectOptions, MySqlSslMode};
+use tokio::time::Instant;
 
 use crate::error::BenchError;
 use crate::ours::{account, node};
@@ -30,6 +29,9 @@ pub(crate) struct Applied {
     /// Many in one.
     pub(crate) together: f64,
 }
+
+/// A row before and after.
+type Change = (Option<Vec<Value>>, Option<Vec<Value>>);
 
 /// A node, and the log that it follows.
 struct Follower {
@@ -115,10 +117,7 @@ impl Follower {
         Ok(f64::from(count) / begun.elapsed().as_secs_f64())
     }
 
-    fn write(
-        &mut self,
-        changes: Vec<(Option<Vec<Value>>, Option<Vec<Value>>)>,
-    ) -> Result<Step, BenchError> {
+    fn write(&mut self, changes: Vec<Change>) -> Result<Step, BenchError> {
         let of = |(before, after)| RowChange { table: "account".to_owned(), before, after };
         let rows: Vec<RowChange> = changes.into_iter().map(of).collect();
         let catalogue = Catalogue([("account".to_owned(), account())].into());

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use herdsman_ledger::engine::request::random_request;
 use herdsman_ledger::engine::{Ack, Condition, Ledger, Settings};
@@ -14,6 +14,7 @@ use herdsman_ledger::table::{Column, Table, TableChange};
 use herdsman_ledger::{Kind, Offset};
 use herdsman_node::{Conninfo, Tls};
 use herdsman_sandbox::{Kafka, Sandbox};
+use tokio::time::Instant;
 
 use crate::error::BenchError;
 use crate::rivals::writers;

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::future::try_join_all;
 use herdsman_ledger::engine::request::random_request;
+use tokio::time::Instant;
 
 use crate::error::BenchError;
 use crate::rivals::{At, Contestant, ROWS};

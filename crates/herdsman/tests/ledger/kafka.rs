@@ -56,7 +56,7 @@ fn klusters_variables_and_a_client_in_python_or_go_are_enough() {
         }
         None => {
             let why = fetched("go-kafka/left-out").unwrap();
-            println!("franz-go is left out: {}", std::fs::read_to_string(why).unwrap());
+            eprintln!("franz-go is left out: {}", std::fs::read_to_string(why).unwrap());
         }
     }
     assert!(!running.stderr().contains(password), "a password is in the log");

@@ -1,5 +1,6 @@
 //! Clients that have nothing but Kafka, in other languages, and a program that is started as Kluster's adapters were.
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -55,8 +56,10 @@ fn klusters_variables_and_a_client_in_python_or_go_are_enough() {
             assert_eq!(client(Command::new(program)), expected);
         }
         None => {
+            // Go could not fetch it.
             let why = fetched("go-kafka/left-out").unwrap();
-            eprintln!("franz-go is left out: {}", std::fs::read_to_string(why).unwrap());
+            let why = std::fs::read_to_string(why).unwrap();
+            writeln!(std::io::stderr(), "franz-go is left out: {why}").unwrap();
         }
     }
     assert!(!running.stderr().contains(password), "a password is in the log");

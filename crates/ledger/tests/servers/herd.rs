@@ -19,7 +19,7 @@ pub(crate) struct Herd {
     pub(crate) folder: tempfile::TempDir,
 }
 
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
 
 impl Herd {
     /// Starts them.

@@ -5,9 +5,9 @@
 //! back. Only [`Node::apply`] ever changes data.
 //!
 //! Every engine has the same tables of ours: `_ledger_state` (one row: the log, the place, why it is fenced),
-//! `_ledger_outcome` (what came of each entry of the window), `_ledger_table` (the tables' definitions), `_ledger_guard` (which program drives it), and for each
-//! table a `_ledger_cap_…` that triggers write a transaction's changes to; outside of a transaction it is always empty.
-//! The same triggers turn away whoever writes to the tables past Herdsman.
+//! `_ledger_outcome` (what came of each entry of the window), `_ledger_table` (the tables' definitions), `_ledger_guard` (which program drives it).
+//! Triggers of each table write down what a transaction changes: on PostgreSQL in settings of the session, elsewhere in a
+//! table `_ledger_cap_…`, which outside of a transaction is always empty. They turn away whoever writes past Herdsman.
 
 mod dialect;
 mod driver;
@@ -17,7 +17,7 @@ mod session;
 pub mod sqlite;
 mod statement;
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use async_trait::async_trait;
 use thiserror::Error;
@@ -148,7 +148,7 @@ pub struct Captured {
     /// The last entry whose effects it saw: read in the same snapshot as the data.
     pub base: Offset,
     /// The tables as they were there.
-    pub catalogue: Catalogue,
+    pub catalogue: Arc<Catalogue>,
     /// Its changes, one per row.
     pub rows: Vec<RowChange>,
     /// The ledger's tables that its statements named, whether they read or changed them.
@@ -200,6 +200,10 @@ pub trait Node: Send + Sync + 'static {
 
     /// Begins a client's transaction, on a snapshot of the data.
     async fn begin(&self) -> Result<Box<dyn Transaction>, SqlError>;
+
+    /// A client's transaction of these statements, from its beginning to what it would change: as [`Node::begin`],
+    /// [`Transaction::run`] and [`Transaction::capture`], with as little waiting in between as the engine allows.
+    async fn run(&self, statements: &[&str]) -> Result<(Vec<Answer>, Captured), SqlError>;
 
     /// A connection that one client has for itself, in PostgreSQL's own protocol; `None` where the engine speaks another.
     async fn native(&self) -> Result<Option<Box<dyn Native>>, SqlError>;

@@ -13,7 +13,7 @@ use crate::{
     Offset, RequestId,
     entry::{Attempt, Entry, TooLarge},
     log::{AppendError, Unavailable},
-    node::{Answer, Captured, Native, SqlError, Transaction},
+    node::{Captured, Native, SqlError, Transaction},
     replica::Outcome,
     table::TableChange,
     writes::claims,
@@ -113,7 +113,7 @@ impl Ledger {
                 let why = "others run there, and have not ended in time; try again";
                 return Err(RequestError::Node(node.to_owned(), why.to_owned()));
             };
-            let ran = run(member, statements).await;
+            let ran = member.node.run(statements).await;
             drop(turn);
             match ran {
                 Ok((answers, captured)) => {
@@ -400,15 +400,6 @@ impl Ledger {
         }
         false
     }
-}
-
-async fn run(member: &Member, statements: &[&str]) -> Result<(Vec<Answer>, Captured), SqlError> {
-    let mut transaction = member.node.begin().await?;
-    let mut answers = Vec::with_capacity(statements.len());
-    for sql in statements {
-        answers.push(transaction.run(sql).await?);
-    }
-    Ok((answers, transaction.capture().await?))
 }
 
 /// What a transaction has read that others may not have changed.

@@ -57,6 +57,19 @@ impl From<Failure> for SqlError {
     }
 }
 
+/// How an engine is asked what a session has written, whoever had it written: the statement itself, a view, a trigger, a
+/// function.
+#[derive(Clone, Copy)]
+pub(super) struct Counts {
+    /// The query for all relations that can be written to: number and name, the ledger's own tables by their names and
+    /// others by something that is no name of ours.
+    pub(super) relations: &'static str,
+    /// The expression that changes when there is a new one.
+    pub(super) newest: &'static str,
+    /// The expression for the rows that were written in the session to each of these, by number: `{1,0,7}`.
+    pub(super) written: fn(&[String]) -> String,
+}
+
 /// One engine's ways.
 #[async_trait]
 pub(super) trait Dialect: Send + Sync + 'static {
@@ -104,15 +117,21 @@ pub(super) trait Dialect: Send + Sync + 'static {
     /// Ends a client's connection, in the middle of whatever it does; what it holds is released.
     async fn end(&self, helper: &mut Self::Session, client: &Self::Handle) -> Result<(), Failure>;
 
-    /// The query for what has been written in the session up to now, where the engine tells: rows by table, the ledger's own
-    /// tables by their names and others' by something that is no name of ours.
-    fn written(&self) -> Option<&'static str> {
+    /// The query for all that the transaction's triggers have captured, in order: rows of one column, each some lines that
+    /// a JSON array: the table, `i`, `u` or `d`, the values before and those after, as far as there are any. `None` where each table has a capture table of its own.
+    fn captured_at_once(&self) -> Option<&'static str> {
         None
     }
 
-    /// What is said before the changes that were captured are read, at the end of a transaction.
-    fn before_reading(&self) -> Option<&'static str> {
+    /// Where the engine tells how many rows a session has written to a relation: how it is asked.
+    fn counts(&self) -> Option<Counts> {
         None
+    }
+
+    /// Whether a client's statement surely gives no rows and has no parameters, and can be sent before the answer to the
+    /// one before is there.
+    fn is_plain_change(&self, _sql: &str) -> bool {
+        false
     }
 
     /// Whether what a statement calls could write unseen.
@@ -157,7 +176,9 @@ pub(super) trait Dialect: Send + Sync + 'static {
     fn table_options(&self) -> &'static str;
 
     /// `CREATE TABLE` of a capture table's own number.
-    fn numbered(&self) -> &'static str;
+    fn numbered(&self) -> &'static str {
+        ""
+    }
 
     /// The type of a column in a capture table, which holds anything.
     fn captured(&self, kind: Kind) -> String;

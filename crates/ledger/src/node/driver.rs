@@ -8,6 +8,7 @@ mod guard;
 mod native;
 mod notes;
 mod plan;
+mod tables;
 mod transfer;
 
 use std::{
@@ -18,10 +19,11 @@ use std::{
 use async_trait::async_trait;
 use clients::Clients;
 use guard::Guard;
+use tables::Tables;
 use tokio::sync::{Mutex, mpsc};
 
 use super::{
-    Checksums, Engine, Native, Node, NodeError, Place, SqlError, Transaction,
+    Answer, Captured, Checksums, Engine, Native, Node, NodeError, Place, SqlError, Transaction,
     dialect::{Dialect, Failure, Purpose, Session as _},
 };
 use crate::{
@@ -55,6 +57,8 @@ struct Shared<D: Dialect> {
     clients: Clients<D::Handle>,
     /// The connection that asks who holds the one that applies up.
     helper: Mutex<Option<D::Session>>,
+    /// What the tables are.
+    tables: Tables,
 }
 
 impl<D: Dialect> SqlNode<D> {
@@ -68,6 +72,7 @@ impl<D: Dialect> SqlNode<D> {
             idle: std::sync::Mutex::default(),
             clients: Clients::default(),
             helper: Mutex::default(),
+            tables: Tables::default(),
         };
         Self { name: name.to_owned(), shared: Arc::new(shared) }
     }
@@ -220,7 +225,8 @@ impl<D: Dialect> Node for SqlNode<D> {
 
     async fn apply(&self, steps: &[Step]) -> Result<(), NodeError> {
         let job = async |dialect: &D, session: &mut D::Session| {
-            apply::all(dialect, session, steps, &self.shared.token).await
+            let Shared { token, tables, .. } = &*self.shared;
+            apply::all(dialect, session, steps, token, tables).await
         };
         self.shared.applying(job).await
     }
@@ -241,6 +247,18 @@ impl<D: Dialect> Node for SqlNode<D> {
             }
             begun => begun,
         }
+    }
+
+    async fn run(&self, statements: &[&str]) -> Result<(Vec<Answer>, Captured), SqlError> {
+        if let Some(done) = capture::at_once(&self.shared, statements).await? {
+            return Ok(done);
+        }
+        let mut transaction = self.begin().await?;
+        let mut answers = Vec::with_capacity(statements.len());
+        for sql in statements {
+            answers.push(transaction.run(sql).await?);
+        }
+        Ok((answers, transaction.capture().await?))
     }
 
     async fn native(&self) -> Result<Option<Box<dyn Native>>, SqlError> {

@@ -1,5 +1,6 @@
 //! PostgreSQL as a node.
 
+mod capture;
 mod prepared;
 mod wire;
 
@@ -11,9 +12,9 @@ use prepared::Prepared;
 
 use super::{
     Answer, Engine, Node,
-    dialect::{Dialect, Failure, Op, Purpose, Session, capture_insert, turned_away},
+    dialect::{Counts, Dialect, Failure, Purpose, Session},
     driver::SqlNode,
-    session::{Ask, Heard, Rows, one_by_one},
+    session::{Ask, Heard, Rows},
 };
 use crate::{
     Value,
@@ -56,7 +57,7 @@ enum Link {
 impl PostgresSession {
     /// As any client's transactions are run; and its number.
     async fn captures(&mut self) -> Result<(), Failure> {
-        self.command("SET herdsman.capture = 'on'; SET lock_timeout = '5s'; SET application_name = 'herdsman ledger client'")
+        self.command("SET herdsman.capture = '0'; SET lock_timeout = '5s'; SET application_name = 'herdsman ledger client'")
             .await?;
         self.number().await
     }
@@ -136,10 +137,8 @@ impl Dialect for Postgres {
     }
 
     fn before_capture(&self) -> Option<&'static str> {
-        // Whatever the client has set meanwhile: values are read as our own sessions show them.
-        Some(
-            "SET LOCAL timezone = 'UTC'; SET LOCAL datestyle = 'ISO'; SET LOCAL extra_float_digits = 1; SET LOCAL statement_timeout = 0",
-        )
+        // Whatever the client has set meanwhile.
+        Some("SET LOCAL statement_timeout = 0")
     }
 
     fn handle(&self, session: &PostgresSession) -> i64 {
@@ -167,22 +166,16 @@ impl Dialect for Postgres {
         helper.select(sql, &[Value::Int(*client)]).await.map(|_| ())
     }
 
-    /// From the counts of the session, which know of views, functions and triggers, too. As `pg_stat_xact_user_tables`,
-    /// without its look at every index, and at what PostgreSQL has brought along: that has lower numbers.
-    fn written(&self) -> Option<&'static str> {
-        Some(
-            "SELECT CASE WHEN schema = current_schema() THEN relname ELSE quote_ident(schema) || '.' || quote_ident(relname) END, rows \
-             FROM (SELECT n.nspname::text AS schema, c.relname::text AS relname, (pg_stat_get_xact_tuples_inserted(c.oid) \
-             + pg_stat_get_xact_tuples_updated(c.oid) + pg_stat_get_xact_tuples_deleted(c.oid))::bigint AS rows \
-             FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid >= 16384 AND c.relkind IN ('r', 't', 'm', 'p') \
-             AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_toast') AS counts WHERE rows > 0",
-        )
+    fn captured_at_once(&self) -> Option<&'static str> {
+        Some(capture::READ)
     }
 
-    /// By the index, which is told at a first look what nobody will see any more. Every transaction that is rolled back
-    /// leaves some of it, and until a vacuum comes each later one would look at all of that in the table.
-    fn before_reading(&self) -> Option<&'static str> {
-        Some("SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off")
+    fn counts(&self) -> Option<Counts> {
+        Some(capture::COUNTS)
+    }
+
+    fn is_plain_change(&self, sql: &str) -> bool {
+        is_plain_change(sql)
     }
 
     fn begin_apply(&self) -> &'static str {
@@ -217,14 +210,15 @@ impl Dialect for Postgres {
     fn text_of(&self, kind: Kind, column: &str) -> String {
         match kind {
             Kind::Bytes { .. } => format!("encode({column}, 'hex')"),
-            // Of infinity `to_char` makes nothing, and of a year before Christ one after; PostgreSQL's own text of them is
-            // refused when it is read.
+            // Whatever the session's zone and style of dates are: a client may have set them. Of infinity `to_char` makes
+            // nothing, and of a year before Christ one after; PostgreSQL's own text of them is refused when it is read.
             Kind::Timestamp => format!(
-                "CASE WHEN {column} BETWEEN '0001-01-01' AND '9999-12-31 23:59:59.999999' \
-                 THEN to_char({column}, 'YYYY-MM-DD HH24:MI:SS.US') ELSE {column}::text END"
+                "CASE WHEN {column} AT TIME ZONE 'UTC' BETWEEN timestamp '0001-01-01' AND timestamp '9999-12-31 23:59:59.999999' \
+                 THEN to_char({column} AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') ELSE {column}::text END"
             ),
             Kind::Date => format!(
-                "CASE WHEN {column} BETWEEN '0001-01-01' AND '9999-12-31' THEN to_char({column}, 'YYYY-MM-DD') ELSE {column}::text END"
+                "CASE WHEN {column} BETWEEN date '0001-01-01' AND date '9999-12-31' \
+                 THEN to_char({column}::timestamp, 'YYYY-MM-DD') ELSE {column}::text END"
             ),
             _ => format!("{column}::text"),
         }
@@ -252,39 +246,12 @@ impl Dialect for Postgres {
         ""
     }
 
-    fn numbered(&self) -> &'static str {
-        "seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY"
-    }
-
     fn captured(&self, kind: Kind) -> String {
         pg_type(kind)
     }
 
     fn triggers(&self, table: &Table) -> Vec<String> {
-        let quote = |name: &str| self.quote(name);
-        let (name, function) = (quote(&table.name), quote(&format!("_ledger_cap_{}", table.name)));
-        let branches: Vec<String> = Op::ALL
-            .iter()
-            .map(|op| {
-                format!(
-                    "IF TG_OP = '{}' THEN {}; END IF;",
-                    op.word(),
-                    capture_insert(&quote, table, *op)
-                )
-            })
-            .collect();
-        let message = turned_away(&table.name).replace('\'', "''");
-        vec![
-            format!(
-                "CREATE OR REPLACE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $herdsman$ BEGIN \
-                 IF current_setting('herdsman.capture', true) IS DISTINCT FROM 'on' THEN RAISE EXCEPTION '{message}' USING ERRCODE = '25006'; END IF; \
-                 {} RETURN NULL; END $herdsman$",
-                branches.join(" ")
-            ),
-            format!(
-                "CREATE OR REPLACE TRIGGER _ledger AFTER INSERT OR UPDATE OR DELETE ON {name} FOR EACH ROW EXECUTE FUNCTION {function}()"
-            ),
-        ]
+        capture::triggers(self, table)
     }
 
     fn drop_rest(&self, table: &str) -> Vec<String> {
@@ -329,7 +296,7 @@ impl Session for PostgresSession {
     async fn together(&mut self, asks: Vec<Ask>) -> Heard {
         match &mut self.link {
             Link::Client(client) => client.together(&asks).await,
-            Link::Wire(_) => one_by_one(self, asks).await,
+            Link::Wire(wire) => wire.together(&asks).await,
         }
     }
 

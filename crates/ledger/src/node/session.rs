@@ -17,6 +17,8 @@ pub(super) enum Ask {
     Execute(String, Vec<Value>),
     /// As [`Session::select`].
     Select(String, Vec<Value>),
+    /// As [`Session::statement`]; one that gives no rows.
+    Statement(String),
 }
 
 impl Ask {
@@ -106,6 +108,9 @@ pub(super) async fn one_by_one<S: Session + ?Sized>(session: &mut S, asks: Vec<A
             Ask::Command(sql) => session.command(&sql).await.map(|()| Told::Done),
             Ask::Execute(sql, values) => session.execute(&sql, &values).await.map(Told::Changed),
             Ask::Select(sql, values) => session.select(&sql, &values).await.map(Told::Rows),
+            Ask::Statement(sql) => {
+                session.statement(&sql).await.map(|answer| Told::Changed(answer.affected))
+            }
         };
         if !heard.hear(told) {
             break;

@@ -305,6 +305,21 @@ impl Handle {
     }
 }
 
+/// One statement of a client's.
+fn statement(connection: &rusqlite::Connection, sql: &str) -> rusqlite::Result<Answer> {
+    let before = connection.total_changes();
+    // A second statement in the text is refused.
+    let mut statement = connection.prepare(sql)?;
+    let columns: Vec<String> = statement.column_names().into_iter().map(str::to_owned).collect();
+    let mut types = vec!["unknown".to_owned(); columns.len()];
+    let rows = texts_and_types(statement.raw_query(), &mut types)?;
+    drop(statement);
+    // The last statement's own changes, without those of triggers; of a query, somebody else's.
+    let changed = connection.total_changes() != before;
+    let affected = if changed { connection.changes() } else { 0 };
+    Ok(Answer { affected, columns, types, rows })
+}
+
 fn bound(value: &Value) -> rusqlite::types::Value {
     match value {
         Value::Int(number) => rusqlite::types::Value::Integer(*number),
@@ -345,6 +360,9 @@ impl Session for SqliteSession {
                     Ask::Select(sql, values) => {
                         select(connection, &sql, values.iter().map(bound)).map(Told::Rows)
                     }
+                    Ask::Statement(sql) => {
+                        statement(connection, &sql).map(|it| Told::Changed(it.affected))
+                    }
                 };
                 if !heard.hear(told.map_err(|error| failure(&error))) {
                     break;
@@ -357,21 +375,7 @@ impl Session for SqliteSession {
 
     async fn statement(&mut self, sql: &str) -> Result<Answer, Failure> {
         let sql = sql.to_owned();
-        let done = self.run(move |connection| {
-            let before = connection.total_changes();
-            // A second statement in the text is refused.
-            let mut statement = connection.prepare(&sql)?;
-            let columns: Vec<String> =
-                statement.column_names().into_iter().map(str::to_owned).collect();
-            let mut types = vec!["unknown".to_owned(); columns.len()];
-            let rows = texts_and_types(statement.raw_query(), &mut types)?;
-            drop(statement);
-            // The last statement's own changes, without those of triggers; of a query, somebody else's.
-            let changed = connection.total_changes() != before;
-            let affected = if changed { connection.changes() } else { 0 };
-            Ok(Answer { affected, columns, types, rows })
-        });
-        done.await
+        self.run(move |connection| statement(connection, &sql)).await
     }
 }
 

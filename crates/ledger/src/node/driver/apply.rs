@@ -4,6 +4,7 @@ use super::{
     guard,
     notes::{self, number},
     plan::Plan,
+    tables::Tables,
 };
 use crate::{
     Value,
@@ -25,6 +26,7 @@ pub(super) async fn all<D: Dialect>(
     session: &mut D::Session,
     steps: &[Step],
     token: &str,
+    tables: &Tables,
 ) -> Result<(), NodeError> {
     let alone = |step: &Step| is_define(step) && !dialect.transactional_ddl();
     for part in steps.chunk_by(|one, next| !alone(one) && !alone(next)) {
@@ -34,12 +36,13 @@ pub(super) async fn all<D: Dialect>(
         {
             continue;
         }
-        match together(dialect, session, part, token).await {
+        match together(dialect, session, part, token, tables).await {
             // So that it is known which of them does not fit, and those before it are there.
             Err(NodeError::Diverged(_)) if part.len() > 1 => {
                 session.command("ROLLBACK").await.map_err(Failure::while_applying)?;
                 for step in part {
-                    together(dialect, session, std::slice::from_ref(step), token).await?;
+                    let step = std::slice::from_ref(step);
+                    together(dialect, session, step, token, tables).await?;
                 }
             }
             done => done?,
@@ -62,7 +65,7 @@ enum Found {
 
 /// How much of these steps the node has.
 fn find(place: &notes::Place, part: &[Step], token: &str) -> Result<Found, NodeError> {
-    guard::check(place, token)?;
+    guard::check(place.guard.as_ref(), token)?;
     if let Some(why) = &place.fenced {
         return Err(NodeError::Diverged(why.clone()));
     }
@@ -138,13 +141,13 @@ async fn together<D: Dialect>(
     session: &mut D::Session,
     part: &[Step],
     token: &str,
+    tables: &Tables,
 ) -> Result<(), NodeError> {
     let begin = vec![
         Ask::command(dialect.begin_apply()),
         // Whoever else drove this node waits here, and then finds it done, or another's.
         Ask::Execute("UPDATE _ledger_state SET one = 1 WHERE one = 1".to_owned(), Vec::new()),
         Ask::select(notes::PLACE),
-        Ask::select(notes::CATALOGUE),
     ];
     let mut told = session.together(begin).await.all().map_err(Failure::while_applying)?.skip(2);
     let place = notes::place_of(&next_rows(&mut told))?;
@@ -152,13 +155,14 @@ async fn together<D: Dialect>(
         return session.command("ROLLBACK").await.map_err(Failure::while_applying);
     };
     let part = part.get(done..).unwrap_or_default();
-    let mut catalogue = notes::catalogue_of(&next_rows(&mut told))?;
+    let known = tables.of(place.defined, dialect, session).await?;
+    let mut catalogue = std::borrow::Cow::Borrowed(&*known);
     let mut plan = Plan::default();
     for steps in part.chunk_by(|one, next| !is_define(one) && !is_define(next)) {
         if let [step @ Step { act: Act::Define(change), .. }] = steps {
             // What comes before it is of the tables as they were.
             carry_out(session, std::mem::take(&mut plan)).await?;
-            define(dialect, session, step, change, &mut catalogue).await?;
+            define(dialect, session, step, change, catalogue.to_mut()).await?;
         } else {
             plan.entries(dialect, steps, &catalogue)?;
         }
@@ -223,7 +227,8 @@ async fn define<D: Dialect>(
         .apply(catalogue)
         .map_err(|refused| at(step, NodeError::Diverged(format!("{refused:?}"))))?;
     let (name, table) = (change.table(), catalogue.0.get(change.table()));
-    notes::define(dialect, session, name, table).await.map_err(Failure::while_applying)
+    notes::define(dialect, session, name, table).await.map_err(Failure::while_applying)?;
+    notes::defined(dialect, session, step.at).await.map_err(Failure::while_applying)
 }
 
 fn at(step: &Step, error: NodeError) -> NodeError {
@@ -257,7 +262,8 @@ pub(super) fn ddl<D: Dialect>(
                 dialect.quote(table),
                 dialect.column(column, false)
             )];
-            for prefix in ["o", "n"] {
+            let prefixes = ["o", "n"].into_iter().filter(|_| has_capture_tables(dialect));
+            for prefix in prefixes {
                 let name = dialect.quote(&format!("{prefix}_{}", column.name));
                 let kind = dialect.captured(column.kind);
                 let capture = dialect.quote(&capture_table(table));
@@ -279,9 +285,14 @@ pub(super) fn ddl<D: Dialect>(
 /// A table goes, and nobody is told.
 pub(super) fn drop_alone<D: Dialect>(dialect: &D, table: &str) -> Vec<String> {
     let drop = |name: &str| format!("DROP TABLE IF EXISTS {}", dialect.quote(name));
-    let mut all = vec![drop(table), drop(&capture_table(table))];
+    let mut all = vec![drop(table)];
+    all.extend(has_capture_tables(dialect).then(|| drop(&capture_table(table))));
     all.extend(dialect.drop_rest(table));
     all
+}
+
+fn has_capture_tables<D: Dialect>(dialect: &D) -> bool {
+    dialect.captured_at_once().is_none()
 }
 
 /// What the tables that this one refers to are to do from then on when a row of theirs goes.
@@ -346,6 +357,14 @@ pub(super) fn create<D: Dialect>(dialect: &D, table: &Table, catalogue: &Catalog
         dialect.quote(&table.name),
         lines.join(", ")
     );
+    let mut all = vec![main];
+    all.extend(has_capture_tables(dialect).then(|| create_capture(dialect, table)));
+    all.extend(dialect.triggers(table));
+    all
+}
+
+fn create_capture<D: Dialect>(dialect: &D, table: &Table) -> String {
+    let there = if dialect.transactional_ddl() { "" } else { "IF NOT EXISTS " };
     let mut captured =
         vec![dialect.numbered().to_owned(), format!("op {} NOT NULL", dialect.own_text())];
     for prefix in ["o", "n"] {
@@ -358,10 +377,8 @@ pub(super) fn create<D: Dialect>(dialect: &D, table: &Table, catalogue: &Catalog
         }));
     }
     let capture = dialect.quote(&capture_table(&table.name));
-    let capture = format!("CREATE TABLE {there}{capture} ({}){options}", captured.join(", "));
-    let mut all = vec![main, capture];
-    all.extend(dialect.triggers(table));
-    all
+    let options = dialect.table_options();
+    format!("CREATE TABLE {there}{capture} ({}){options}", captured.join(", "))
 }
 
 #[cfg(test)]
@@ -391,6 +408,7 @@ mod tests {
                 applied: Offset(applied.into()),
                 hash: hash(of),
                 window: 10,
+                defined: Offset(1),
                 pending: None,
                 fenced: None,
                 guard: None,

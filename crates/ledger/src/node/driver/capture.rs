@@ -1,19 +1,16 @@
 //! Running a client's transaction, to see what it would change.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeSet, sync::Arc};
 
 use async_trait::async_trait;
 
-use super::{Shared, guard, notes};
+use super::{Shared, guard, notes, tables::Known};
 use crate::{
     Offset, Value,
     node::{
         Answer, Captured, NodeError, SqlError, Transaction,
         dialect::{Ask, Dialect, Failure, Session as _, TOO_LONG, capture_table, next_rows},
-        session::Rows,
+        session::{Rows, Told},
         statement,
     },
     table::{Catalogue, Table},
@@ -26,9 +23,9 @@ pub(super) struct Running<D: Dialect> {
     session: D::Session,
     seat: Seat<D>,
     base: Offset,
-    catalogue: Catalogue,
-    /// What the session had written before, of transactions that are over.
-    written: Option<BTreeMap<String, i64>>,
+    known: Arc<Known>,
+    /// What the session had written before, of transactions that are over; none where the engine does not tell.
+    written: Vec<i64>,
     named: BTreeSet<String>,
     affected: u64,
     failed: bool,
@@ -74,35 +71,148 @@ pub(super) async fn begin_on<D: Dialect>(
     mut session: D::Session,
     begins: &[&str],
 ) -> Result<Running<D>, SqlError> {
-    let dialect = &shared.dialect;
+    let known = shared.tables.known();
     let mut asks: Vec<Ask> = begins.iter().copied().map(Ask::command).collect();
     // In the snapshot of the data: a place read outside of it would let updates be lost.
-    asks.extend([Ask::select(notes::PLACE), Ask::select(notes::CATALOGUE)]);
-    asks.extend(dialect.written().map(Ask::select));
+    asks.push(Ask::select(known.as_ref().map_or(notes::PLACE, |it| &it.place)));
     // Nobody has to wait for it up to here; on SQLite, whoever does waits until the seat is taken.
     let mut told = session.together(asks).await.all()?.skip(begins.len());
-    let number = shared.clients.enter(dialect.handle(&session));
+    let number = shared.clients.enter(shared.dialect.handle(&session));
     let seat = Seat { shared, number };
-    let dialect = &seat.shared.dialect;
-    let place = notes::place_of(&next_rows(&mut told))?;
-    guard::check(&place, &seat.shared.token)?;
-    if let Some(why) = place.fenced {
-        return Err(NodeError::Diverged(why).into());
-    }
-    let base = place.applied;
-    let catalogue = notes::catalogue_of(&next_rows(&mut told))?;
-    let written = dialect.written().map(|_| written_of(next_rows(&mut told)));
+    let begun = Begun::of(&next_rows(&mut told), &seat.shared.token)?;
+    let (known, written) = match known.filter(|it| begun.fits(it)) {
+        Some(known) => (known, begun.written),
+        None => {
+            let Shared { dialect, tables, .. } = &*seat.shared;
+            let known = tables.learn(&begun.place, dialect, &mut session).await?;
+            let again = session.select(&known.place, &[]).await?;
+            (known, Begun::of(&again, &seat.shared.token)?.written)
+        }
+    };
     Ok(Running {
         session,
         seat,
-        base,
-        catalogue,
+        base: begun.place.applied,
+        known,
         written,
         named: BTreeSet::new(),
         affected: 0,
         failed: false,
         taken_back: false,
     })
+}
+
+/// What a transaction is told at its beginning.
+struct Begun {
+    place: notes::Place,
+    newest: Option<String>,
+    written: Vec<i64>,
+}
+
+impl Begun {
+    /// The node is to be ours, and fit.
+    fn of(rows: &Rows, token: &str) -> Result<Self, SqlError> {
+        let place = notes::place_of(rows)?;
+        guard::check(place.guard.as_ref(), token)?;
+        if let Some(why) = place.fenced {
+            return Err(NodeError::Diverged(why).into());
+        }
+        let more = rows.first().and_then(|row| row.get(notes::PLACE_COLUMNS..));
+        let (newest, written) = match more {
+            Some([newest, written]) => (newest.clone(), counts_of(written.as_deref())),
+            _ => (None, Vec::new()),
+        };
+        Ok(Self { place, newest, written })
+    }
+
+    fn fits(&self, known: &Known) -> bool {
+        known.fits(&self.place, self.newest.as_deref())
+    }
+}
+
+/// A whole transaction at once, where everything can be said before the first answer is there: what the tables are is
+/// known, and no statement gives rows. `None` where it has to be run step by step; nothing has happened then.
+pub(super) async fn at_once<D: Dialect>(
+    shared: &Arc<Shared<D>>,
+    statements: &[&str],
+) -> Result<Option<(Vec<Answer>, Captured)>, SqlError> {
+    let dialect = &shared.dialect;
+    let Some(known) = shared.tables.known() else { return Ok(None) };
+    if statements.iter().any(|sql| !dialect.is_plain_change(sql)) {
+        return Ok(None);
+    }
+    let mut named = BTreeSet::new();
+    for sql in statements {
+        // Why not, is said in its place.
+        let Ok(said) = statement::check(sql, dialect.engine(), &known.catalogue) else {
+            return Ok(None);
+        };
+        named.extend(said.named);
+    }
+    // Whether the log waits for it is known from its first lock on.
+    let mut session = shared.capturing().await?;
+    let number = shared.clients.enter(dialect.handle(&session));
+    let seat = Seat { shared: Arc::clone(shared), number };
+    let begins = dialect.begin_snapshot();
+    let mut asks: Vec<Ask> = begins.iter().copied().map(Ask::command).collect();
+    asks.push(Ask::select(&known.place));
+    asks.extend(statements.iter().map(|sql| Ask::Statement((*sql).to_owned())));
+    asks.extend(ending(None, &known, dialect));
+    let mut told = match session.together(asks).await.all() {
+        Ok(told) => told.skip(begins.len()),
+        Err(failure) => match seat.told(failure.into()) {
+            // A connection that waited too long, perhaps; step by step it is tried again.
+            SqlError::Node(NodeError::Environmental(_)) => {
+                shared.idle().clear();
+                return Ok(None);
+            }
+            error => return Err(error),
+        },
+    };
+    let begun = Begun::of(&next_rows(&mut told), &shared.token)?;
+    let affected: Vec<u64> = told
+        .by_ref()
+        .take(statements.len())
+        .map(|it| if let Told::Changed(rows) = it { rows } else { 0 })
+        .collect();
+    if !begun.fits(&known) {
+        // It has been rolled back.
+        if !shared.clients.leave(number) {
+            shared.give_back(session);
+        }
+        return Ok(None);
+    }
+    let running = Running {
+        session,
+        seat,
+        base: begun.place.applied,
+        known,
+        written: begun.written,
+        named,
+        affected: affected.iter().sum(),
+        failed: false,
+        taken_back: false,
+    };
+    let captured = running.changes_of(told).map_err(|error| running.seat.told(error))?;
+    let (captured, session) = running.end(captured)?;
+    if let Some(session) = session {
+        shared.give_back(session);
+    }
+    let answers = affected.into_iter().map(|affected| Answer { affected, ..Answer::default() });
+    Ok(Some((answers.collect(), captured)))
+}
+
+/// What is asked at the end of a transaction, which is then rolled back.
+fn ending<D: Dialect>(before: Option<&str>, known: &Known, dialect: &D) -> Vec<Ask> {
+    let mut asks: Vec<Ask> = before.into_iter().map(Ask::command).collect();
+    match dialect.captured_at_once() {
+        Some(_) => asks.push(Ask::select(&known.captured)),
+        None => asks.extend(known.catalogue.0.values().map(|it| changes_in(dialect, it))),
+    }
+    asks.push(Ask::command("ROLLBACK"));
+    // Outside of the snapshot: nothing goes to the log from who has lost the node.
+    asks.push(Ask::select(notes::GUARD));
+    asks
 }
 
 #[async_trait]
@@ -119,7 +229,7 @@ impl<D: Dialect> Transaction for Running<D> {
         }
         self.failed = true;
         let dialect = &self.seat.shared.dialect;
-        let said = statement::check(sql, dialect.engine(), &self.catalogue)?;
+        let said = statement::check(sql, dialect.engine(), &self.known.catalogue)?;
         let session = &mut self.session;
         let answer = async {
             dialect.check_calls(session, &said.calls).await?;
@@ -142,7 +252,7 @@ impl<D: Dialect> Transaction for Running<D> {
             return Err(self.seat.told(Failure::refused("25P02", message).into()));
         }
         let shared = Arc::clone(&self.seat.shared);
-        let (captured, session) = self.finish().await?;
+        let (captured, session) = self.finish(None).await?;
         if let Some(session) = session {
             shared.give_back(session);
         }
@@ -154,7 +264,7 @@ impl<D: Dialect> Running<D> {
     /// Whether a statement may be run; and what it names is noted.
     pub(super) async fn check(&mut self, sql: &str) -> Result<(), SqlError> {
         let dialect = &self.seat.shared.dialect;
-        let said = statement::check(sql, dialect.engine(), &self.catalogue)?;
+        let said = statement::check(sql, dialect.engine(), &self.known.catalogue)?;
         dialect.check_calls(&mut self.session, &said.calls).await?;
         self.named.extend(said.named);
         Ok(())
@@ -186,47 +296,60 @@ impl<D: Dialect> Running<D> {
         (!seat.shared.clients.leave(seat.number) && done.is_ok()).then_some(session)
     }
 
-    /// What it would change. The session, if it may be used again.
-    pub(super) async fn finish(mut self) -> Result<(Captured, Option<D::Session>), SqlError> {
-        let captured = self.changes().await.map_err(|error| self.seat.told(error))?;
-        let rows = fold(captured, &self.catalogue)
+    /// What it would change; `before` is said before it is asked. The session, if it may be used again.
+    pub(super) async fn finish(
+        mut self,
+        before: Option<&str>,
+    ) -> Result<(Captured, Option<D::Session>), SqlError> {
+        let asks = ending(before, &self.known, &self.seat.shared.dialect);
+        let told = self.session.together(asks).await.all();
+        let told = told.map_err(SqlError::from);
+        let captured = told
+            .and_then(|told| self.changes_of(told.skip(usize::from(before.is_some()))))
+            .map_err(|error| self.seat.told(error))?;
+        self.end(captured)
+    }
+
+    fn end(self, captured: Vec<RowChange>) -> Result<(Captured, Option<D::Session>), SqlError> {
+        let Self { seat, session, base, known, named, .. } = self;
+        let catalogue = Arc::clone(&known.catalogue);
+        let rows = fold(captured, &catalogue)
             .map_err(|unfit| Failure::refused("22000", unfit.to_string()))?;
-        let Self { seat, session, base, catalogue, named, .. } = self;
         let session = (!seat.shared.clients.leave(seat.number)).then_some(session);
         Ok((Captured { base, catalogue, rows, named: named.into_iter().collect() }, session))
     }
 
-    /// What was captured; then the transaction is rolled back.
-    async fn changes(&mut self) -> Result<Vec<RowChange>, SqlError> {
-        let dialect = &self.seat.shared.dialect;
-        let tables = || self.catalogue.0.values();
-        let before = dialect.before_reading();
-        let mut asks: Vec<Ask> = before.into_iter().map(Ask::command).collect();
-        asks.extend(tables().map(|it| changes_in(dialect, it)));
-        asks.extend(dialect.written().map(Ask::select));
-        asks.push(Ask::command("ROLLBACK"));
-        // Outside of the snapshot: nothing goes to the log from who has lost the node.
-        asks.push(Ask::select(notes::PLACE));
-        let told = self.session.together(asks).await.all()?;
-        let mut told = told.skip(usize::from(before.is_some()));
+    /// What was captured, as of the answers to [`ending`].
+    fn changes_of(
+        &self,
+        mut told: impl Iterator<Item = Told>,
+    ) -> Result<Vec<RowChange>, SqlError> {
+        let catalogue = &self.known.catalogue;
         let mut captured = Vec::new();
-        let mut counts = BTreeMap::new();
-        for table in tables() {
-            let rows = next_rows(&mut told);
-            counts.insert(table.name.clone(), i64::try_from(rows.len()).unwrap_or(i64::MAX));
-            for row in rows {
-                captured.push(change_of(table, row)?);
+        let mut written = Vec::new();
+        if self.seat.shared.dialect.captured_at_once().is_some() {
+            for row in next_rows(&mut told) {
+                let mut cells = row.into_iter();
+                for line in cells.next().flatten().unwrap_or_default().lines() {
+                    captured.push(change_of_line(catalogue, line)?);
+                }
+                written = counts_of(cells.next().flatten().as_deref());
+            }
+        } else {
+            for table in catalogue.0.values() {
+                for row in next_rows(&mut told) {
+                    captured.push(change_of_row(table, &row)?);
+                }
             }
         }
-        let written = dialect.written().map(|_| written_of(next_rows(&mut told)));
-        let place = notes::place_of(&next_rows(&mut told.skip(1)))?;
-        guard::check(&place, &self.seat.shared.token)?;
-        if let (true, Some(before), Some(after)) = (self.taken_back, &self.written, &written) {
-            counts = captures_written(before, after, counts.into_keys());
-        }
-        let missed = match (&self.written, &written) {
-            (Some(before), Some(after)) => missed(before, after, &counts),
-            _ => (captured.is_empty() && self.affected > 0).then(|| "a table".to_owned()),
+        let guard = notes::guard_of(&next_rows(&mut told.skip(1)));
+        guard::check(guard.as_ref(), &self.seat.shared.token)?;
+        let missed = if self.known.relations.is_empty() {
+            (captured.is_empty() && self.affected > 0).then(|| "a table".to_owned())
+        } else {
+            let changed = self.written.iter().zip(&written).map(|(before, after)| after - before);
+            let relations = self.known.relations.iter().map(String::as_str);
+            missed(relations.zip(changed), catalogue, &captured, self.taken_back)
         };
         let Some(table) = missed else { return Ok(captured) };
         let message = format!(
@@ -236,44 +359,29 @@ impl<D: Dialect> Running<D> {
     }
 }
 
-/// How many changes of each table were captured, also those that were taken back later.
-fn captures_written(
-    before: &BTreeMap<String, i64>,
-    after: &BTreeMap<String, i64>,
-    tables: impl Iterator<Item = String>,
-) -> BTreeMap<String, i64> {
-    let rows = |of: &BTreeMap<String, i64>, table: &str| {
-        of.get(&capture_table(table)).copied().unwrap_or_default()
-    };
-    let written = |table: String| {
-        let rows = rows(after, &table).saturating_sub(rows(before, &table));
-        (table, rows)
-    };
-    tables.map(written).collect()
-}
-
-/// A table of which more rows were written than captured. Capturing itself writes one for each.
-fn missed(
-    before: &BTreeMap<String, i64>,
-    after: &BTreeMap<String, i64>,
-    captured: &BTreeMap<String, i64>,
+/// A table of which more rows were written than captured. What was taken back was written, too, and is captured no more:
+/// then only strangers can be told.
+fn missed<'r>(
+    written: impl Iterator<Item = (&'r str, i64)>,
+    catalogue: &Catalogue,
+    captured: &[RowChange],
+    taken_back: bool,
 ) -> Option<String> {
-    let written = after.iter().map(|(table, rows)| {
-        (table, rows.saturating_sub(before.get(table).copied().unwrap_or_default()))
-    });
-    let own = |table: &str| captured.keys().any(|it| capture_table(it) == *table);
-    let most = |table: &str| captured.get(table).copied().unwrap_or_default();
-    let mut beyond = written.filter(|(table, rows)| !own(table) && *rows > most(table));
+    let most = |table: &str| {
+        if taken_back && catalogue.0.contains_key(table) {
+            return i64::MAX;
+        }
+        let rows = captured.iter().filter(|it| it.table == table).count();
+        i64::try_from(rows).unwrap_or(i64::MAX)
+    };
+    let mut beyond = written.filter(|(table, rows)| *rows > 0 && *rows > most(table));
     beyond.next().map(|(table, _)| format!("table {table}"))
 }
 
-/// Rows by table, as [`Dialect::written`] gives them.
-fn written_of(rows: Rows) -> BTreeMap<String, i64> {
-    let of = |row: Vec<Option<String>>| match <[_; 2]>::try_from(row) {
-        Ok([Some(table), Some(rows)]) => Some((table, rows.parse().unwrap_or(i64::MAX))),
-        _ => None,
-    };
-    rows.into_iter().filter_map(of).collect()
+/// Rows by relation, as of [`Counts`](crate::node::dialect::Counts).
+fn counts_of(text: Option<&str>) -> Vec<i64> {
+    let text = text.unwrap_or_default().trim_matches(['{', '}']);
+    text.split(',').map(|it| it.parse().unwrap_or_default()).collect()
 }
 
 /// The query for the changes of a table that were captured.
@@ -288,19 +396,34 @@ fn changes_in<D: Dialect>(dialect: &D, table: &Table) -> Ask {
     Ask::select(&format!("SELECT op, {}, {} FROM {capture} ORDER BY seq", side("o"), side("n")))
 }
 
-fn change_of(table: &Table, row: Vec<Option<String>>) -> Result<RowChange, SqlError> {
-    let mut cells = row.into_iter();
-    let op = cells.next().flatten().unwrap_or_default();
-    let mut side = |there: bool| -> Result<Option<Vec<Value>>, SqlError> {
-        let texts: Vec<Option<String>> = cells.by_ref().take(table.columns.len()).collect();
-        if !there {
-            return Ok(None);
-        }
-        row_of(table, &texts).map(Some)
-    };
-    let before = side(op != "i")?;
-    let after = side(op != "d")?;
+/// A row of a capture table.
+fn change_of_row(table: &Table, row: &[Option<String>]) -> Result<RowChange, SqlError> {
+    let (op, cells) = row.split_first().ok_or_else(unreadable)?;
+    let (before, after) = cells.split_at_checked(table.columns.len()).ok_or_else(unreadable)?;
+    let op = op.as_deref().unwrap_or_default();
+    let side = |there: bool, cells| there.then(|| row_of(table, cells)).transpose();
+    let (before, after) = (side(op != "i", before)?, side(op != "d", after)?);
     Ok(RowChange { table: table.name.clone(), before, after })
+}
+
+/// A line of what was captured at once.
+fn change_of_line(catalogue: &Catalogue, line: &str) -> Result<RowChange, SqlError> {
+    let cells: Vec<Option<String>> = serde_json::from_str(line).map_err(|_| unreadable())?;
+    let [Some(table), Some(op), cells @ ..] = cells.as_slice() else { return Err(unreadable()) };
+    let table = catalogue.0.get(table).ok_or_else(unreadable)?;
+    let before = if op == "i" { 0 } else { table.columns.len() };
+    let (before, after) = cells.split_at_checked(before).ok_or_else(unreadable)?;
+    let side = |there: bool, cells: &[Option<String>]| match cells.len() {
+        0 if !there => Ok(None),
+        columns if there && columns == table.columns.len() => row_of(table, cells).map(Some),
+        _ => Err(unreadable()),
+    };
+    let (before, after) = (side(op != "i", before)?, side(op != "d", after)?);
+    Ok(RowChange { table: table.name.clone(), before, after })
+}
+
+fn unreadable() -> SqlError {
+    NodeError::Environmental("what its triggers have captured cannot be read".to_owned()).into()
 }
 
 /// A row as an engine gave it.
@@ -325,35 +448,53 @@ pub(super) fn row_of(table: &Table, texts: &[Option<String>]) -> Result<Vec<Valu
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::table::Column;
 
-    #[test]
-    fn rows_that_were_written_and_not_captured_are_missed() {
-        let map = |pairs: &[(&str, i64)]| -> BTreeMap<String, i64> {
-            pairs.iter().map(|(table, rows)| ((*table).to_owned(), *rows)).collect()
+    fn catalogue() -> Catalogue {
+        let column = |name: &str, kind| Column { name: name.to_owned(), kind, nullable: true };
+        let table = Table {
+            name: "account".to_owned(),
+            columns: vec![column("id", Kind::Int64), column("name", Kind::Text { max: None })],
+            key: vec![0],
+            uniques: Vec::new(),
+            references: Vec::new(),
         };
-        let missed =
-            |before, after, captured| super::missed(&map(before), &map(after), &map(captured));
-        let captured = &[("account", 2), ("other", 0)];
-        assert_eq!(missed(&[], &[("account", 2), ("_ledger_cap_account", 2)], captured), None);
-        assert_eq!(missed(&[("account", 5)], &[("account", 7)], captured), None);
-        assert_eq!(missed(&[], &[("account", 3)], captured).as_deref(), Some("table account"));
-        assert_eq!(missed(&[], &[("other", 1)], captured).as_deref(), Some("table other"));
-        assert_eq!(missed(&[], &[("strangers", 1)], captured).as_deref(), Some("table strangers"));
-        assert_eq!(missed(&[("strangers", 1)], &[("strangers", 1)], captured), None);
-        assert!(missed(&[], &[("_ledger_state", 1)], captured).is_some());
+        Catalogue([(table.name.clone(), table)].into())
     }
 
     #[test]
-    fn what_was_taken_back_counts_as_captured_where_it_was_captured() {
-        let map = |pairs: &[(&str, i64)]| -> BTreeMap<String, i64> {
-            pairs.iter().map(|(table, rows)| ((*table).to_owned(), *rows)).collect()
+    fn lines_give_the_rows_before_and_after() {
+        let of = |line: &str| change_of_line(&catalogue(), line).map(|it| (it.before, it.after));
+        let row = |id, name: &str| Some(vec![Value::Int(id), Value::Text(name.to_owned())]);
+        assert_eq!(of(r#"["account","i","1","a\n\"b"]"#), Ok((None, row(1, "a\n\"b"))));
+        assert_eq!(of(r#"["account","u","1","a","2","b"]"#), Ok((row(1, "a"), row(2, "b"))));
+        let null = Some(vec![Value::Int(1), Value::Null]);
+        assert_eq!(of(r#"["account","d","1",null]"#), Ok((null, None)));
+        for bad in [
+            r#"["account","u","1","a"]"#,
+            r#"["account","i","1"]"#,
+            r#"["account","d","1","a","2","b"]"#,
+            r#"["other","d","1","a"]"#,
+            r#"["account"]"#,
+            "[",
+        ] {
+            assert_eq!(of(bad), Err(unreadable()), "{bad}");
+        }
+    }
+
+    #[test]
+    fn rows_that_were_written_and_not_captured_are_missed() {
+        let change = change_of_line(&catalogue(), r#"["account","i","1","a"]"#).unwrap();
+        let missed = |written: &[(&str, i64)], captured: usize, taken_back| {
+            let captured = vec![change.clone(); captured];
+            super::missed(written.iter().copied(), &catalogue(), &captured, taken_back)
         };
-        let before = map(&[("account", 1), ("_ledger_cap_account", 1)]);
-        let after = map(&[("account", 4), ("_ledger_cap_account", 4)]);
-        let counts = captures_written(&before, &after, ["account".to_owned()].into_iter());
-        assert_eq!(missed(&before, &after, &counts), None);
-        let hidden = map(&[("account", 4), ("_ledger_cap_account", 2)]);
-        let counts = captures_written(&before, &hidden, ["account".to_owned()].into_iter());
-        assert_eq!(missed(&before, &hidden, &counts).as_deref(), Some("table account"));
+        assert_eq!(missed(&[("account", 2), ("other", 0)], 2, false), None);
+        assert_eq!(missed(&[("account", 3)], 2, false).as_deref(), Some("table account"));
+        assert_eq!(missed(&[("account", 1), ("other", 1)], 1, false).as_deref(), Some("table other"));
+        assert_eq!(missed(&[("_ledger_state", 1)], 1, false).as_deref(), Some("table _ledger_state"));
+        assert_eq!(missed(&[("account", 3)], 1, true), None, "two were taken back");
+        assert_eq!(missed(&[("other", 1)], 1, true).as_deref(), Some("table other"));
+        assert_eq!(counts_of(Some("{1,0,7}")), [1, 0, 7]);
     }
 }

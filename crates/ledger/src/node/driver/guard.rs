@@ -6,7 +6,7 @@
 
 use super::{
     Shared,
-    notes::{self, TEXT, number},
+    notes::{TEXT, number},
 };
 use crate::{
     Value,
@@ -111,9 +111,9 @@ async fn holder<D: Dialect>(shared: &Shared<D>) -> String {
     rows.into_iter().flatten().flatten().next().unwrap_or_else(|| "it does not say who".to_owned())
 }
 
-/// Whether the node is still ours, as of a place that was read.
-pub(super) fn check(place: &notes::Place, token: &str) -> Result<(), NodeError> {
-    match &place.guard {
+/// Whether the node is still ours, as of the token and the name that were read.
+pub(super) fn check(found: Option<&(String, String)>, token: &str) -> Result<(), NodeError> {
+    match found {
         Some((found, holder)) if found != token => Err(NodeError::Driven { by: holder.clone() }),
         _ => Ok(()),
     }

@@ -77,13 +77,10 @@ impl<D: Dialect> Native for Connection<D> {
     }
 
     async fn capture(&mut self) -> Result<Captured, SqlError> {
-        let At::Within(mut running) = std::mem::replace(&mut self.at, At::Gone) else {
+        let At::Within(running) = std::mem::replace(&mut self.at, At::Gone) else {
             return Err(gone());
         };
-        if let Some(sql) = self.shared.dialect.before_capture() {
-            running.command(sql).await?;
-        }
-        let (captured, session) = running.finish().await?;
+        let (captured, session) = running.finish(self.shared.dialect.before_capture()).await?;
         self.at = session.map_or(At::Gone, At::Between);
         Ok(captured)
     }

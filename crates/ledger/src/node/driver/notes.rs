@@ -27,7 +27,7 @@ pub(super) async fn install<D: Dialect>(
     let tables = [
         format!(
             "CREATE TABLE IF NOT EXISTS _ledger_state (one {number_type} PRIMARY KEY, log {text} NOT NULL, entries {number_type} NOT NULL, \
-             keys_most {number_type} NOT NULL, applied {number_type} NOT NULL, hash {text} NOT NULL, pending {number_type}, fenced {text}){options}"
+             keys_most {number_type} NOT NULL, applied {number_type} NOT NULL, hash {text} NOT NULL, defined {number_type} NOT NULL, pending {number_type}, fenced {text}){options}"
         ),
         format!(
             "CREATE TABLE IF NOT EXISTS _ledger_outcome (at {number_type} PRIMARY KEY, hash {text} NOT NULL, request {text}, \
@@ -53,7 +53,7 @@ pub(super) async fn install<D: Dialect>(
             let kinds = [TEXT, Kind::Int64, Kind::Int64, TEXT];
             let [log, entries, keys, hash] = places(dialect, kinds);
             let sql = format!(
-                "INSERT INTO _ledger_state (one, log, entries, keys_most, applied, hash) VALUES (1, {log}, {entries}, {keys}, 0, {hash})"
+                "INSERT INTO _ledger_state (one, log, entries, keys_most, applied, hash, defined) VALUES (1, {log}, {entries}, {keys}, 0, {hash}, 0)"
             );
             session.execute(&sql, &values).await?;
         }
@@ -143,11 +143,12 @@ pub(super) async fn become_like<D: Dialect>(
         let asks = notes(dialect, settled.iter().copied());
         session.together(asks).await.all()?;
     }
-    let [applied, hash] = places(dialect, [Kind::Int64, TEXT]);
+    let [applied, hash, defined] = places(dialect, [Kind::Int64, TEXT, Kind::Int64]);
     let sql = format!(
-        "UPDATE _ledger_state SET applied = {applied}, hash = {hash}, pending = NULL, fenced = NULL WHERE one = 1"
+        "UPDATE _ledger_state SET applied = {applied}, hash = {hash}, defined = {defined}, pending = NULL, fenced = NULL WHERE one = 1"
     );
-    let values = [number(durable.applied.0), Value::Text(durable.hash.to_string())];
+    let applied = number(durable.applied.0);
+    let values = [applied.clone(), Value::Text(durable.hash.to_string()), applied];
     session.execute(&sql, &values).await?;
     session.command("COMMIT").await
 }
@@ -197,6 +198,17 @@ pub(super) async fn define<D: Dialect>(
     session.execute(&insert, &values).await.map(|_| ())
 }
 
+/// Writes down that the tables' definitions are those of this entry.
+pub(super) async fn defined<D: Dialect>(
+    dialect: &D,
+    session: &mut D::Session,
+    at: Offset,
+) -> Result<(), Failure> {
+    let [at_place] = places(dialect, [Kind::Int64]);
+    let sql = format!("UPDATE _ledger_state SET defined = {at_place} WHERE one = 1");
+    session.execute(&sql, &[number(at.0)]).await.map(|_| ())
+}
+
 /// Writes down why the node may not go on, whatever was written there.
 pub(super) async fn fence_anew<D: Dialect>(
     dialect: &D,
@@ -223,11 +235,14 @@ pub(super) async fn fence<D: Dialect>(
     session.execute(&sql, &[Value::Text(why)]).await.map(|_| ())
 }
 
-/// Where the node is, the log up to there, the change of a table that is under way, why it may not go on, and whose it is.
+/// Where the node is, the log up to there, where tables were last changed, the change of one that is under way, why it may
+/// not go on, and whose it is.
 pub(super) struct Place {
     pub(super) applied: Offset,
     pub(super) hash: ChainHash,
     pub(super) window: u64,
+    /// The entry that the tables' definitions are of: as long as it stays, so do they.
+    pub(super) defined: Offset,
     pub(super) pending: Option<Offset>,
     pub(super) fenced: Option<String>,
     /// Who drives it: the token and the name.
@@ -235,8 +250,26 @@ pub(super) struct Place {
 }
 
 /// Where a node is.
-pub(super) const PLACE: &str = "SELECT s.applied, s.hash, s.entries, s.pending, s.fenced, g.token, g.holder FROM _ledger_state s \
+pub(super) const PLACE: &str = "SELECT s.applied, s.hash, s.entries, s.defined, s.pending, s.fenced, g.token, g.holder FROM _ledger_state s \
      LEFT JOIN _ledger_guard g ON g.one = s.one WHERE s.one = 1";
+
+/// How many columns [`PLACE`] has.
+pub(super) const PLACE_COLUMNS: usize = 8;
+
+/// [`PLACE`], and more columns.
+pub(super) fn place_and(more: &[&str]) -> String {
+    let more: String = more.iter().map(|it| format!(", {it}")).collect();
+    PLACE.replacen(" FROM ", &format!("{more} FROM "), 1)
+}
+
+/// Whose the node is: the token and the name.
+pub(super) const GUARD: &str = "SELECT token, holder FROM _ledger_guard WHERE one = 1";
+
+/// As [`GUARD`] gives it.
+pub(super) fn guard_of(rows: &Rows) -> Option<(String, String)> {
+    let [token, holder] = rows.first()?.as_slice() else { return None };
+    token.clone().zip(holder.clone())
+}
 
 pub(super) async fn place<D: Dialect>(
     dialect: &D,
@@ -245,10 +278,11 @@ pub(super) async fn place<D: Dialect>(
     place_of(&select(dialect, session, PLACE).await?)
 }
 
-/// As [`PLACE`] gives it.
+/// As [`PLACE`] gives it, or [`place_and`].
 pub(super) fn place_of(rows: &Rows) -> Result<Place, NodeError> {
     let row = rows.first().ok_or_else(|| bad("state"))?;
-    let [Some(applied), Some(hash), Some(window), pending, fenced, token, holder] = row.as_slice()
+    let [Some(applied), Some(hash), Some(window), Some(defined), pending, fenced, token, holder, ..] =
+        row.as_slice()
     else {
         return Err(bad("state"));
     };
@@ -256,6 +290,7 @@ pub(super) fn place_of(rows: &Rows) -> Result<Place, NodeError> {
         applied: Offset(applied.parse().map_err(|_| bad("place"))?),
         hash: hash_of(hash)?,
         window: window.parse().map_err(|_| bad("window"))?,
+        defined: Offset(defined.parse().map_err(|_| bad("place of the tables"))?),
         pending: pending.as_deref().and_then(|it| it.parse().ok()).map(Offset),
         fenced: fenced.clone(),
         guard: token.clone().zip(holder.clone()),

@@ -7,14 +7,15 @@ use herdsman_node::{Conninfo, raw::RawConnection};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::failed;
-use crate::node::dialect::Failure;
+use crate::node::{
+    dialect::Failure,
+    session::{Ask, Heard, Rows, Told, next_rows},
+};
 
 /// How long a question of ours may take. What a transaction has changed is at most a few megabytes.
 const ANSWER: Duration = Duration::from_secs(60);
 /// A message's first byte and its length.
 const HEADER: usize = 5;
-
-type Rows = Vec<Vec<Option<String>>>;
 
 /// A connection in PostgreSQL's protocol, message by message.
 #[derive(Debug)]
@@ -82,28 +83,54 @@ impl Wire {
 
     /// A question of ours: its rows, in text.
     pub(super) async fn query(&mut self, sql: &str) -> Result<Rows, Failure> {
+        let heard = self.together(&[Ask::select(sql)]).await;
+        let mut told = heard.all()?;
+        Ok(next_rows(&mut told))
+    }
+
+    /// Several of ours, none with values, each one statement: in one message, so that there is one answer to wait for.
+    pub(super) async fn together(&mut self, asks: &[Ask]) -> Heard {
+        let mut heard = Heard::default();
+        let mut texts = Vec::with_capacity(asks.len());
+        for ask in asks {
+            match ask {
+                Ask::Command(sql) => texts.push(sql.as_str()),
+                Ask::Select(sql, values) if values.is_empty() => texts.push(sql.as_str()),
+                Ask::Select(..) | Ask::Execute(..) | Ask::Statement(_) => {
+                    let why = "a client's own connection takes no values of ours";
+                    heard.failed = Some(Failure::Environmental(why.to_owned()));
+                    return heard;
+                }
+            }
+        }
+        let sql = texts.join("; ");
         let mut out = BytesMut::from(&b"Q"[..]);
         let length = i32::try_from(sql.len().saturating_add(5)).unwrap_or(i32::MAX);
         out.extend_from_slice(&length.to_be_bytes());
         out.extend_from_slice(sql.as_bytes());
         out.extend_from_slice(&[0]);
-        let answered = tokio::time::timeout(ANSWER, self.answer(&mut out)).await;
-        let late = |_| Failure::Environmental(format!("no answer within {ANSWER:?}"));
-        let broken = |error: io::Error| Failure::Environmental(error.to_string());
-        answered.map_err(late)?.map_err(broken)?
+        let trouble = match tokio::time::timeout(ANSWER, self.answer(&mut out, &mut heard)).await {
+            Ok(Ok(())) => return heard,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("no answer within {ANSWER:?}"),
+        };
+        heard.failed = Some(Failure::Environmental(trouble));
+        heard
     }
 
-    async fn answer(&mut self, out: &mut BytesMut) -> io::Result<Result<Rows, Failure>> {
-        let (mut rows, mut failure) = (Vec::new(), None);
+    async fn answer(&mut self, out: &mut BytesMut, heard: &mut Heard) -> io::Result<()> {
+        let mut rows = Rows::new();
         loop {
             let message = self.exchange(out).await?;
             let body = message.get(HEADER..).unwrap_or_default();
             match message.first() {
                 Some(b'D') => rows.push(row(body)?),
-                Some(b'E') if failure.is_none() => {
-                    failure = Some(failed(&field(body, b'C'), field(body, b'M')));
+                // The end of each statement.
+                Some(b'C') => heard.told.push(Told::Rows(std::mem::take(&mut rows))),
+                Some(b'E') if heard.failed.is_none() => {
+                    heard.failed = Some(failed(&field(body, b'C'), field(body, b'M')));
                 }
-                Some(b'Z') => return Ok(failure.map_or(Ok(rows), Err)),
+                Some(b'Z') => return Ok(()),
                 _ => {}
             }
         }

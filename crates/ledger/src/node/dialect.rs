@@ -91,6 +91,12 @@ pub(super) trait Dialect: Send + Sync + 'static {
 
     async fn connect(&self, purpose: Purpose) -> Result<Self::Session, Failure>;
 
+    /// A connection as for [`Purpose::Capture`] whose [`Session::together`] waits once for everything, and takes no values;
+    /// `None` where there is none such.
+    async fn connect_pipeline(&self) -> Result<Option<Self::Session>, Failure> {
+        Ok(None)
+    }
+
     /// A connection that one client has for itself, in PostgreSQL's protocol; `None` where the engine speaks another.
     async fn connect_native(&self) -> Result<Option<Self::Session>, Failure> {
         Ok(None)

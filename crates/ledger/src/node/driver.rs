@@ -53,6 +53,8 @@ struct Shared<D: Dialect> {
     /// What that connection is told by.
     applier_is: std::sync::Mutex<Option<D::Handle>>,
     idle: std::sync::Mutex<Vec<D::Session>>,
+    /// As of [`Dialect::connect_pipeline`].
+    idle_pipelines: std::sync::Mutex<Vec<D::Session>>,
     /// Clients' transactions that are open.
     clients: Clients<D::Handle>,
     /// The connection that asks who holds the one that applies up.
@@ -70,6 +72,7 @@ impl<D: Dialect> SqlNode<D> {
             applier: Mutex::default(),
             applier_is: std::sync::Mutex::default(),
             idle: std::sync::Mutex::default(),
+            idle_pipelines: std::sync::Mutex::default(),
             clients: Clients::default(),
             helper: Mutex::default(),
             tables: Tables::default(),
@@ -179,14 +182,21 @@ impl<D: Dialect> Shared<D> {
     }
 
     fn give_back(&self, session: D::Session) {
-        let mut idle = self.idle();
-        if idle.len() < IDLE_MOST {
-            idle.push(session);
-        }
+        keep(&mut self.idle(), session);
+    }
+
+    fn idle_pipelines(&self) -> std::sync::MutexGuard<'_, Vec<D::Session>> {
+        self.idle_pipelines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn idle(&self) -> std::sync::MutexGuard<'_, Vec<D::Session>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn keep<S>(idle: &mut Vec<S>, session: S) {
+    if idle.len() < IDLE_MOST {
+        idle.push(session);
     }
 }
 

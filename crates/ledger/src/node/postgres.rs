@@ -1,6 +1,7 @@
 //! PostgreSQL as a node.
 
 mod capture;
+mod pipeline;
 mod prepared;
 mod wire;
 
@@ -8,6 +9,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use herdsman_node::{Conninfo, Tls};
+use pipeline::Pipeline;
 use prepared::Prepared;
 
 use super::{
@@ -36,6 +38,10 @@ pub fn postgres(name: &str, info: Conninfo, tls: Tls) -> Box<dyn Node> {
     Box::new(SqlNode::new(name, Postgres { info, tls }))
 }
 
+/// How our own sessions are set, whatever the server, the database or the role has.
+const OURS: &str = "SET timezone = 'UTC'; SET datestyle = 'ISO'; SET extra_float_digits = 1; SET standard_conforming_strings = on; \
+                    SET client_encoding = 'UTF8'; SET client_min_messages = warning; SET synchronous_commit = on";
+
 struct Postgres {
     info: Conninfo,
     tls: Tls,
@@ -46,10 +52,20 @@ struct PostgresSession {
     process: i64,
 }
 
+impl Postgres {
+    async fn wire(&self) -> Result<Wire, Failure> {
+        let raw = herdsman_node::raw::connect_raw(&self.info, &self.tls, CONNECT, &[]).await;
+        let raw = raw.map_err(|error| Failure::Environmental(error.to_string()))?;
+        Ok(Wire::new(raw, Arc::new(self.info.clone())))
+    }
+}
+
 /// How a session is spoken to.
 enum Link {
     /// By us alone.
     Client(Prepared),
+    /// By us alone, all at once.
+    Pipeline(Box<Pipeline>),
     /// By a client of ours as well, whose messages are passed on.
     Wire(Box<Wire>),
 }
@@ -71,8 +87,8 @@ impl PostgresSession {
     fn client(&mut self) -> Result<&mut Prepared, Failure> {
         match &mut self.link {
             Link::Client(client) => Ok(client),
-            Link::Wire(_) => {
-                Err(Failure::Environmental("a client's own connection takes no values".to_owned()))
+            Link::Pipeline(_) | Link::Wire(_) => {
+                Err(Failure::Environmental("this connection takes no values".to_owned()))
             }
         }
     }
@@ -95,9 +111,7 @@ impl Dialect for Postgres {
         let (client, driver) = connection.split(|_| {});
         tokio::spawn(driver);
         let mut session = PostgresSession { link: Link::Client(Prepared::new(client)), process: 0 };
-        session
-            .command("SET timezone = 'UTC'; SET datestyle = 'ISO'; SET extra_float_digits = 1; SET standard_conforming_strings = on; SET client_min_messages = warning; SET synchronous_commit = on")
-            .await?;
+        session.command(OURS).await?;
         if purpose == Purpose::Capture {
             session.captures().await?;
             return Ok(session);
@@ -123,10 +137,16 @@ impl Dialect for Postgres {
         hold.command("SELECT 1").await.is_ok()
     }
 
+    async fn connect_pipeline(&self) -> Result<Option<PostgresSession>, Failure> {
+        let pipeline = Pipeline::new(self.wire().await?);
+        let mut session = PostgresSession { link: Link::Pipeline(Box::new(pipeline)), process: 0 };
+        session.command(OURS).await?;
+        session.captures().await?;
+        Ok(Some(session))
+    }
+
     async fn connect_native(&self) -> Result<Option<PostgresSession>, Failure> {
-        let raw = herdsman_node::raw::connect_raw(&self.info, &self.tls, CONNECT, &[]).await;
-        let raw = raw.map_err(|error| Failure::Environmental(error.to_string()))?;
-        let wire = Wire::new(raw, Arc::new(self.info.clone()));
+        let wire = self.wire().await?;
         let mut session = PostgresSession { link: Link::Wire(Box::new(wire)), process: 0 };
         // What is read in statements is read as it is meant.
         session
@@ -271,13 +291,14 @@ impl Session for PostgresSession {
     async fn command(&mut self, sql: &str) -> Result<(), Failure> {
         match &mut self.link {
             Link::Client(client) => client.command(sql).await,
+            Link::Pipeline(pipeline) => pipeline.query(sql).await.map(drop),
             Link::Wire(wire) => wire.query(sql).await.map(drop),
         }
     }
 
     fn wire(&mut self) -> Option<&mut Wire> {
         match &mut self.link {
-            Link::Client(_) => None,
+            Link::Client(_) | Link::Pipeline(_) => None,
             Link::Wire(wire) => Some(wire),
         }
     }
@@ -287,15 +308,17 @@ impl Session for PostgresSession {
     }
 
     async fn select(&mut self, sql: &str, values: &[Value]) -> Result<Rows, Failure> {
-        if let (Link::Wire(wire), []) = (&mut self.link, values) {
-            return wire.query(sql).await;
+        match (&mut self.link, values) {
+            (Link::Wire(wire), []) => wire.query(sql).await,
+            (Link::Pipeline(pipeline), []) => pipeline.query(sql).await,
+            _ => self.client()?.select(sql, values).await,
         }
-        self.client()?.select(sql, values).await
     }
 
     async fn together(&mut self, asks: Vec<Ask>) -> Heard {
         match &mut self.link {
             Link::Client(client) => client.together(&asks).await,
+            Link::Pipeline(pipeline) => pipeline.together(&asks).await,
             Link::Wire(wire) => wire.together(&asks).await,
         }
     }

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use async_trait::async_trait;
 
-use super::{Shared, guard, notes, tables::Known};
+use super::{Shared, guard, keep, notes, tables::Known};
 use crate::{
     Offset, Value,
     node::{
@@ -150,7 +150,12 @@ pub(super) async fn at_once<D: Dialect>(
         named.extend(said.named);
     }
     // Whether the log waits for it is known from its first lock on.
-    let mut session = shared.capturing().await?;
+    let idle = shared.idle_pipelines().pop();
+    let session = match idle {
+        Some(session) => Some(session),
+        None => dialect.connect_pipeline().await?,
+    };
+    let Some(mut session) = session else { return Ok(None) };
     let number = shared.clients.enter(dialect.handle(&session));
     let seat = Seat { shared: Arc::clone(shared), number };
     let begins = dialect.begin_snapshot();
@@ -163,7 +168,7 @@ pub(super) async fn at_once<D: Dialect>(
         Err(failure) => match seat.told(failure.into()) {
             // A connection that waited too long, perhaps; step by step it is tried again.
             SqlError::Node(NodeError::Environmental(_)) => {
-                shared.idle().clear();
+                shared.idle_pipelines().clear();
                 return Ok(None);
             }
             error => return Err(error),
@@ -178,7 +183,7 @@ pub(super) async fn at_once<D: Dialect>(
     if !begun.fits(&known) {
         // It has been rolled back.
         if !shared.clients.leave(number) {
-            shared.give_back(session);
+            keep(&mut shared.idle_pipelines(), session);
         }
         return Ok(None);
     }
@@ -196,7 +201,7 @@ pub(super) async fn at_once<D: Dialect>(
     let captured = running.changes_of(told).map_err(|error| running.seat.told(error))?;
     let (captured, session) = running.end(captured)?;
     if let Some(session) = session {
-        shared.give_back(session);
+        keep(&mut shared.idle_pipelines(), session);
     }
     let answers = affected.into_iter().map(|affected| Answer { affected, ..Answer::default() });
     Ok(Some((answers.collect(), captured)))
@@ -320,10 +325,7 @@ impl<D: Dialect> Running<D> {
     }
 
     /// What was captured, as of the answers to [`ending`].
-    fn changes_of(
-        &self,
-        mut told: impl Iterator<Item = Told>,
-    ) -> Result<Vec<RowChange>, SqlError> {
+    fn changes_of(&self, mut told: impl Iterator<Item = Told>) -> Result<Vec<RowChange>, SqlError> {
         let catalogue = &self.known.catalogue;
         let mut captured = Vec::new();
         let mut written = Vec::new();
@@ -491,8 +493,14 @@ mod tests {
         };
         assert_eq!(missed(&[("account", 2), ("other", 0)], 2, false), None);
         assert_eq!(missed(&[("account", 3)], 2, false).as_deref(), Some("table account"));
-        assert_eq!(missed(&[("account", 1), ("other", 1)], 1, false).as_deref(), Some("table other"));
-        assert_eq!(missed(&[("_ledger_state", 1)], 1, false).as_deref(), Some("table _ledger_state"));
+        assert_eq!(
+            missed(&[("account", 1), ("other", 1)], 1, false).as_deref(),
+            Some("table other")
+        );
+        assert_eq!(
+            missed(&[("_ledger_state", 1)], 1, false).as_deref(),
+            Some("table _ledger_state")
+        );
         assert_eq!(missed(&[("account", 3)], 1, true), None, "two were taken back");
         assert_eq!(missed(&[("other", 1)], 1, true).as_deref(), Some("table other"));
         assert_eq!(counts_of(Some("{1,0,7}")), [1, 0, 7]);

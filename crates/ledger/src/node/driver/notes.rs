@@ -281,8 +281,17 @@ pub(super) async fn place<D: Dialect>(
 /// As [`PLACE`] gives it, or [`place_and`].
 pub(super) fn place_of(rows: &Rows) -> Result<Place, NodeError> {
     let row = rows.first().ok_or_else(|| bad("state"))?;
-    let [Some(applied), Some(hash), Some(window), Some(defined), pending, fenced, token, holder, ..] =
-        row.as_slice()
+    let [
+        Some(applied),
+        Some(hash),
+        Some(window),
+        Some(defined),
+        pending,
+        fenced,
+        token,
+        holder,
+        ..,
+    ] = row.as_slice()
     else {
         return Err(bad("state"));
     };

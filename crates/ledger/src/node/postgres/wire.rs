@@ -15,7 +15,7 @@ use crate::node::{
 /// How long a question of ours may take. What a transaction has changed is at most a few megabytes.
 const ANSWER: Duration = Duration::from_secs(60);
 /// A message's first byte and its length.
-const HEADER: usize = 5;
+pub(super) const HEADER: usize = 5;
 
 /// A connection in PostgreSQL's protocol, message by message.
 #[derive(Debug)]
@@ -156,7 +156,7 @@ fn whole(buffer: &mut BytesMut) -> io::Result<Option<BytesMut>> {
     Ok(Some(buffer.split_to(length)))
 }
 
-fn row(mut body: &[u8]) -> io::Result<Vec<Option<String>>> {
+pub(super) fn row(mut body: &[u8]) -> io::Result<Vec<Option<String>>> {
     let short = |_| invalid("a row ends early");
     let columns = body.try_get_u16().map_err(short)?;
     let mut cells = Vec::with_capacity(usize::from(columns));
@@ -175,13 +175,13 @@ fn row(mut body: &[u8]) -> io::Result<Vec<Option<String>>> {
 }
 
 /// One field of an error, by its letter; empty where it is missing.
-fn field(body: &[u8], letter: u8) -> String {
+pub(super) fn field(body: &[u8], letter: u8) -> String {
     let mut fields = body.split(|byte| *byte == 0);
     let found = fields.find_map(|field| field.strip_prefix(&[letter]));
     found.map(|text| String::from_utf8_lossy(text).into_owned()).unwrap_or_default()
 }
 
-fn invalid(problem: &'static str) -> io::Error {
+pub(super) fn invalid(problem: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, problem)
 }
 

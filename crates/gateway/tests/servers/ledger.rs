@@ -1,5 +1,6 @@
 //! A ledger of a PostgreSQL, a MariaDB and an SQLite, by drivers of PostgreSQL: what they do is on all three.
 
+mod captured;
 mod drivers;
 mod matrix;
 mod pieces;
@@ -134,6 +135,7 @@ herdsman_sandbox::on_newest_version! {
         errors(&client).await;
         sessions(&served, &client).await;
         pieces::check(&served).await;
+        captured::check(&served).await;
         conflicts(&served).await;
         served.alike().await;
         drivers::sqlx(&served).await;

@@ -129,6 +129,11 @@ pub(super) trait Dialect: Send + Sync + 'static {
         None
     }
 
+    /// Whether a statement can change rows that it joins with a list of values.
+    fn joins_values(&self) -> bool {
+        false
+    }
+
     /// Where the engine tells how many rows a session has written to a relation: how it is asked.
     fn counts(&self) -> Option<Counts> {
         None

@@ -194,6 +194,10 @@ impl Dialect for Postgres {
         Some(capture::COUNTS)
     }
 
+    fn joins_values(&self) -> bool {
+        true
+    }
+
     fn is_plain_change(&self, sql: &str) -> bool {
         is_plain_change(sql)
     }

@@ -1,20 +1,25 @@
 //! Running a client's transaction, to see what it would change.
 
+mod at_once;
+mod changes;
+
 use std::{collections::BTreeSet, sync::Arc};
 
 use async_trait::async_trait;
 
-use super::{Shared, guard, keep, notes, tables::Known};
+pub(super) use at_once::at_once;
+pub(super) use changes::row_of;
+use changes::{counts_of, ending};
+
+use super::{Shared, guard, notes, tables::Known};
 use crate::{
-    Offset, Value,
+    Offset,
     node::{
         Answer, Captured, NodeError, SqlError, Transaction,
-        dialect::{Ask, Dialect, Failure, Session as _, TOO_LONG, capture_table, next_rows},
-        session::{Rows, Told},
+        dialect::{Ask, Dialect, Failure, Session as _, next_rows},
+        session::Rows,
         statement,
     },
-    table::{Catalogue, Table},
-    value::Kind,
     writes::{RowChange, fold},
 };
 
@@ -130,96 +135,6 @@ impl Begun {
     }
 }
 
-/// A whole transaction at once, where everything can be said before the first answer is there: what the tables are is
-/// known, and no statement gives rows. `None` where it has to be run step by step; nothing has happened then.
-pub(super) async fn at_once<D: Dialect>(
-    shared: &Arc<Shared<D>>,
-    statements: &[&str],
-) -> Result<Option<(Vec<Answer>, Captured)>, SqlError> {
-    let dialect = &shared.dialect;
-    let Some(known) = shared.tables.known() else { return Ok(None) };
-    if statements.iter().any(|sql| !dialect.is_plain_change(sql)) {
-        return Ok(None);
-    }
-    let mut named = BTreeSet::new();
-    for sql in statements {
-        // Why not, is said in its place.
-        let Ok(said) = statement::check(sql, dialect.engine(), &known.catalogue) else {
-            return Ok(None);
-        };
-        named.extend(said.named);
-    }
-    // Whether the log waits for it is known from its first lock on.
-    let idle = shared.idle_pipelines().pop();
-    let session = match idle {
-        Some(session) => Some(session),
-        None => dialect.connect_pipeline().await?,
-    };
-    let Some(mut session) = session else { return Ok(None) };
-    let number = shared.clients.enter(dialect.handle(&session));
-    let seat = Seat { shared: Arc::clone(shared), number };
-    let begins = dialect.begin_snapshot();
-    let mut asks: Vec<Ask> = begins.iter().copied().map(Ask::command).collect();
-    asks.push(Ask::select(&known.place));
-    asks.extend(statements.iter().map(|sql| Ask::Statement((*sql).to_owned())));
-    asks.extend(ending(None, &known, dialect));
-    let mut told = match session.together(asks).await.all() {
-        Ok(told) => told.skip(begins.len()),
-        Err(failure) => match seat.told(failure.into()) {
-            // A connection that waited too long, perhaps; step by step it is tried again.
-            SqlError::Node(NodeError::Environmental(_)) => {
-                shared.idle_pipelines().clear();
-                return Ok(None);
-            }
-            error => return Err(error),
-        },
-    };
-    let begun = Begun::of(&next_rows(&mut told), &shared.token)?;
-    let affected: Vec<u64> = told
-        .by_ref()
-        .take(statements.len())
-        .map(|it| if let Told::Changed(rows) = it { rows } else { 0 })
-        .collect();
-    if !begun.fits(&known) {
-        // It has been rolled back.
-        if !shared.clients.leave(number) {
-            keep(&mut shared.idle_pipelines(), session);
-        }
-        return Ok(None);
-    }
-    let running = Running {
-        session,
-        seat,
-        base: begun.place.applied,
-        known,
-        written: begun.written,
-        named,
-        affected: affected.iter().sum(),
-        failed: false,
-        taken_back: false,
-    };
-    let captured = running.changes_of(told).map_err(|error| running.seat.told(error))?;
-    let (captured, session) = running.end(captured)?;
-    if let Some(session) = session {
-        keep(&mut shared.idle_pipelines(), session);
-    }
-    let answers = affected.into_iter().map(|affected| Answer { affected, ..Answer::default() });
-    Ok(Some((answers.collect(), captured)))
-}
-
-/// What is asked at the end of a transaction, which is then rolled back.
-fn ending<D: Dialect>(before: Option<&str>, known: &Known, dialect: &D) -> Vec<Ask> {
-    let mut asks: Vec<Ask> = before.into_iter().map(Ask::command).collect();
-    match dialect.captured_at_once() {
-        Some(_) => asks.push(Ask::select(&known.captured)),
-        None => asks.extend(known.catalogue.0.values().map(|it| changes_in(dialect, it))),
-    }
-    asks.push(Ask::command("ROLLBACK"));
-    // Outside of the snapshot: nothing goes to the log from who has lost the node.
-    asks.push(Ask::select(notes::GUARD));
-    asks
-}
-
 #[async_trait]
 impl<D: Dialect> Transaction for Running<D> {
     fn base(&self) -> Offset {
@@ -322,187 +237,5 @@ impl<D: Dialect> Running<D> {
             .map_err(|unfit| Failure::refused("22000", unfit.to_string()))?;
         let session = (!seat.shared.clients.leave(seat.number)).then_some(session);
         Ok((Captured { base, catalogue, rows, named: named.into_iter().collect() }, session))
-    }
-
-    /// What was captured, as of the answers to [`ending`].
-    fn changes_of(&self, mut told: impl Iterator<Item = Told>) -> Result<Vec<RowChange>, SqlError> {
-        let catalogue = &self.known.catalogue;
-        let mut captured = Vec::new();
-        let mut written = Vec::new();
-        if self.seat.shared.dialect.captured_at_once().is_some() {
-            for row in next_rows(&mut told) {
-                let mut cells = row.into_iter();
-                for line in cells.next().flatten().unwrap_or_default().lines() {
-                    captured.push(change_of_line(catalogue, line)?);
-                }
-                written = counts_of(cells.next().flatten().as_deref());
-            }
-        } else {
-            for table in catalogue.0.values() {
-                for row in next_rows(&mut told) {
-                    captured.push(change_of_row(table, &row)?);
-                }
-            }
-        }
-        let guard = notes::guard_of(&next_rows(&mut told.skip(1)));
-        guard::check(guard.as_ref(), &self.seat.shared.token)?;
-        let missed = if self.known.relations.is_empty() {
-            (captured.is_empty() && self.affected > 0).then(|| "a table".to_owned())
-        } else {
-            let changed = self.written.iter().zip(&written).map(|(before, after)| after - before);
-            let relations = self.known.relations.iter().map(String::as_str);
-            missed(relations.zip(changed), catalogue, &captured, self.taken_back)
-        };
-        let Some(table) = missed else { return Ok(captured) };
-        let message = format!(
-            "the transaction changed {table} in a way that was not captured: it does not belong to the ledger, or its changes were hidden; only the ledger's tables can be changed through it"
-        );
-        Err(Failure::refused("0A000", message).into())
-    }
-}
-
-/// A table of which more rows were written than captured. What was taken back was written, too, and is captured no more:
-/// then only strangers can be told.
-fn missed<'r>(
-    written: impl Iterator<Item = (&'r str, i64)>,
-    catalogue: &Catalogue,
-    captured: &[RowChange],
-    taken_back: bool,
-) -> Option<String> {
-    let most = |table: &str| {
-        if taken_back && catalogue.0.contains_key(table) {
-            return i64::MAX;
-        }
-        let rows = captured.iter().filter(|it| it.table == table).count();
-        i64::try_from(rows).unwrap_or(i64::MAX)
-    };
-    let mut beyond = written.filter(|(table, rows)| *rows > 0 && *rows > most(table));
-    beyond.next().map(|(table, _)| format!("table {table}"))
-}
-
-/// Rows by relation, as of [`Counts`](crate::node::dialect::Counts).
-fn counts_of(text: Option<&str>) -> Vec<i64> {
-    let text = text.unwrap_or_default().trim_matches(['{', '}']);
-    text.split(',').map(|it| it.parse().unwrap_or_default()).collect()
-}
-
-/// The query for the changes of a table that were captured.
-fn changes_in<D: Dialect>(dialect: &D, table: &Table) -> Ask {
-    let side = |prefix: &str| {
-        let column = |it: &crate::table::Column| {
-            dialect.text_of(it.kind, &dialect.quote(&format!("{prefix}_{}", it.name)))
-        };
-        table.columns.iter().map(column).collect::<Vec<_>>().join(", ")
-    };
-    let capture = dialect.quote(&capture_table(&table.name));
-    Ask::select(&format!("SELECT op, {}, {} FROM {capture} ORDER BY seq", side("o"), side("n")))
-}
-
-/// A row of a capture table.
-fn change_of_row(table: &Table, row: &[Option<String>]) -> Result<RowChange, SqlError> {
-    let (op, cells) = row.split_first().ok_or_else(unreadable)?;
-    let (before, after) = cells.split_at_checked(table.columns.len()).ok_or_else(unreadable)?;
-    let op = op.as_deref().unwrap_or_default();
-    let side = |there: bool, cells| there.then(|| row_of(table, cells)).transpose();
-    let (before, after) = (side(op != "i", before)?, side(op != "d", after)?);
-    Ok(RowChange { table: table.name.clone(), before, after })
-}
-
-/// A line of what was captured at once.
-fn change_of_line(catalogue: &Catalogue, line: &str) -> Result<RowChange, SqlError> {
-    let cells: Vec<Option<String>> = serde_json::from_str(line).map_err(|_| unreadable())?;
-    let [Some(table), Some(op), cells @ ..] = cells.as_slice() else { return Err(unreadable()) };
-    let table = catalogue.0.get(table).ok_or_else(unreadable)?;
-    let before = if op == "i" { 0 } else { table.columns.len() };
-    let (before, after) = cells.split_at_checked(before).ok_or_else(unreadable)?;
-    let side = |there: bool, cells: &[Option<String>]| match cells.len() {
-        0 if !there => Ok(None),
-        columns if there && columns == table.columns.len() => row_of(table, cells).map(Some),
-        _ => Err(unreadable()),
-    };
-    let (before, after) = (side(op != "i", before)?, side(op != "d", after)?);
-    Ok(RowChange { table: table.name.clone(), before, after })
-}
-
-fn unreadable() -> SqlError {
-    NodeError::Environmental("what its triggers have captured cannot be read".to_owned()).into()
-}
-
-/// A row as an engine gave it.
-pub(super) fn row_of(table: &Table, texts: &[Option<String>]) -> Result<Vec<Value>, SqlError> {
-    let value = |(column, text): (&crate::table::Column, &Option<String>)| {
-        let Some(text) = text else { return Ok(Value::Null) };
-        if matches!(column.kind, Kind::Bytes { .. }) && text == TOO_LONG {
-            let message = format!(
-                "{}.{}: longer than an entry of the log may be; split the value",
-                table.name, column.name
-            );
-            return Err(Failure::refused("54000", message).into());
-        }
-        Value::of_text(column.kind, text).map_err(|unfit| {
-            let message = format!("{}.{}: {unfit}", table.name, column.name);
-            SqlError::from(Failure::refused("22000", message))
-        })
-    };
-    table.columns.iter().zip(texts).map(value).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::table::Column;
-
-    fn catalogue() -> Catalogue {
-        let column = |name: &str, kind| Column { name: name.to_owned(), kind, nullable: true };
-        let table = Table {
-            name: "account".to_owned(),
-            columns: vec![column("id", Kind::Int64), column("name", Kind::Text { max: None })],
-            key: vec![0],
-            uniques: Vec::new(),
-            references: Vec::new(),
-        };
-        Catalogue([(table.name.clone(), table)].into())
-    }
-
-    #[test]
-    fn lines_give_the_rows_before_and_after() {
-        let of = |line: &str| change_of_line(&catalogue(), line).map(|it| (it.before, it.after));
-        let row = |id, name: &str| Some(vec![Value::Int(id), Value::Text(name.to_owned())]);
-        assert_eq!(of(r#"["account","i","1","a\n\"b"]"#), Ok((None, row(1, "a\n\"b"))));
-        assert_eq!(of(r#"["account","u","1","a","2","b"]"#), Ok((row(1, "a"), row(2, "b"))));
-        let null = Some(vec![Value::Int(1), Value::Null]);
-        assert_eq!(of(r#"["account","d","1",null]"#), Ok((null, None)));
-        for bad in [
-            r#"["account","u","1","a"]"#,
-            r#"["account","i","1"]"#,
-            r#"["account","d","1","a","2","b"]"#,
-            r#"["other","d","1","a"]"#,
-            r#"["account"]"#,
-            "[",
-        ] {
-            assert_eq!(of(bad), Err(unreadable()), "{bad}");
-        }
-    }
-
-    #[test]
-    fn rows_that_were_written_and_not_captured_are_missed() {
-        let change = change_of_line(&catalogue(), r#"["account","i","1","a"]"#).unwrap();
-        let missed = |written: &[(&str, i64)], captured: usize, taken_back| {
-            let captured = vec![change.clone(); captured];
-            super::missed(written.iter().copied(), &catalogue(), &captured, taken_back)
-        };
-        assert_eq!(missed(&[("account", 2), ("other", 0)], 2, false), None);
-        assert_eq!(missed(&[("account", 3)], 2, false).as_deref(), Some("table account"));
-        assert_eq!(
-            missed(&[("account", 1), ("other", 1)], 1, false).as_deref(),
-            Some("table other")
-        );
-        assert_eq!(
-            missed(&[("_ledger_state", 1)], 1, false).as_deref(),
-            Some("table _ledger_state")
-        );
-        assert_eq!(missed(&[("account", 3)], 1, true), None, "two were taken back");
-        assert_eq!(missed(&[("other", 1)], 1, true).as_deref(), Some("table other"));
-        assert_eq!(counts_of(Some("{1,0,7}")), [1, 0, 7]);
     }
 }

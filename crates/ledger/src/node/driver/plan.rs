@@ -6,6 +6,8 @@
 //! entry of the run changes a row twice. And whatever is there while new rows come is there at the end of the run, too,
 //! where each unique value is had once. The moment an entry changes a row that one before it has changed, a new run begins.
 
+mod joined;
+
 use std::collections::{BTreeMap, HashSet};
 
 use crate::{
@@ -16,7 +18,7 @@ use crate::{
         session::{Heard, Told},
     },
     replica::{Act, Step},
-    table::{Catalogue, Table},
+    table::{Catalogue, Column, Table},
     writes::RowChange,
 };
 
@@ -77,11 +79,15 @@ impl Plan {
 
     fn run<D: Dialect>(&mut self, dialect: &D, run: &[Change<'_>]) {
         let Phases { gone, changed, new } = phases(run);
-        for (table, before) in gone {
-            self.delete(dialect, table, before);
-        }
-        for (table, before, after) in changed {
-            self.update(dialect, table, before, after);
+        if dialect.joins_values() {
+            self.joined(dialect, &gone, &changed);
+        } else {
+            for (table, before) in gone {
+                self.delete(dialect, table, before);
+            }
+            for (table, before, after) in changed {
+                self.update(dialect, table, before, after);
+            }
         }
         for (table, rows) in new.into_values() {
             self.insert(dialect, table, &rows);
@@ -92,7 +98,7 @@ impl Plan {
     pub(super) fn insert<D: Dialect>(&mut self, dialect: &D, table: &Table, rows: &[Row<'_>]) {
         let names: Vec<String> = table.columns.iter().map(|it| dialect.quote(&it.name)).collect();
         let most = VALUES_MOST / table.columns.len().max(1);
-        for lot in lots(rows, most, |(_, row)| row.iter().map(bytes).sum()) {
+        for lot in lots(rows, most, |(_, row)| size(row)) {
             let mut lines = Vec::with_capacity(lot.len());
             for line in 0..lot.len() {
                 let first = line * table.columns.len() + 1;
@@ -141,7 +147,11 @@ impl Plan {
     /// Exactly these rows, or the node is not what the log made it.
     fn change(&mut self, table: &Table, rows: &[Row<'_>], ask: Ask) {
         let Some((at, row)) = rows.first() else { return };
-        let about = format!("table {}, row {:?}", table.name, table.key_of(row));
+        let others = match rows.len() {
+            1 => String::new(),
+            count => format!(" or one of {} more", count - 1),
+        };
+        let about = format!("table {}, row {:?}{others}", table.name, table.key_of(row));
         let rows = u64::try_from(rows.len()).unwrap_or(u64::MAX);
         self.wanted.insert(self.asks.len(), Wanted { rows, at: *at, about });
         self.asks.push(ask);
@@ -284,6 +294,29 @@ pub(super) fn lots<T>(all: &[T], most: usize, size: impl Fn(&T) -> usize) -> Vec
     lots
 }
 
+/// What a row is found by, as of [`is_as_it_was`].
+fn as_it_was<'t>(
+    table: &'t Table,
+    row: &'t [Value],
+) -> impl Iterator<Item = (&'t Column, &'t Value)> {
+    let key = table.key.iter().filter_map(|at| table.columns.get(*at).zip(row.get(*at)));
+    key.chain(table.columns.iter().zip(row))
+}
+
+/// The columns that say whether a row is as it was, and how they are compared: its key, then all.
+fn compared<'t, D: Dialect>(
+    dialect: &D,
+    table: &'t Table,
+) -> impl Iterator<Item = (&'t Column, &'static str)> {
+    let same = dialect.same();
+    let key = table.key.iter().filter_map(|at| table.columns.get(*at)).map(|it| (it, "="));
+    key.chain(table.columns.iter().map(move |it| (it, same)))
+}
+
+fn size(row: &[Value]) -> usize {
+    row.iter().map(bytes).sum()
+}
+
 /// About how many bytes a value has in a statement.
 fn bytes(value: &Value) -> usize {
     match value {
@@ -302,24 +335,17 @@ fn takes_another_unique_value(table: &Table, before: &[Value], after: &[Value]) 
 
 /// The condition that a row has this key and all these values.
 fn is_as_it_was<D: Dialect>(dialect: &D, table: &Table, first: usize) -> String {
-    let key = table.key.iter().filter_map(|at| table.columns.get(*at)).map(|it| (it, "="));
-    let all = table.columns.iter().map(|it| (it, dialect.same()));
-    let conditions: Vec<String> = key
-        .chain(all)
-        .enumerate()
-        .map(|(i, (column, operator))| {
-            format!(
-                "{} {operator} {}",
-                dialect.quote(&column.name),
-                dialect.value(column.kind, first + i)
-            )
+    let conditions: Vec<String> = compared(dialect, table)
+        .zip(first..)
+        .map(|((column, operator), i)| {
+            format!("{} {operator} {}", dialect.quote(&column.name), dialect.value(column.kind, i))
         })
         .collect();
     conditions.join(" AND ")
 }
 
 fn found_by(table: &Table, row: &[Value]) -> Vec<Value> {
-    table.key_of(row).into_iter().chain(row).cloned().collect()
+    as_it_was(table, row).map(|(_, value)| value.clone()).collect()
 }
 
 #[cfg(test)]

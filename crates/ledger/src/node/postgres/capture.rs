@@ -48,7 +48,8 @@ pub(super) fn triggers(dialect: &Postgres, table: &Table) -> Vec<String> {
     let name = dialect.quote(&table.name);
     let function = dialect.quote(&format!("_ledger_cap_{}", table.name));
     let literal = |text: &str| text.replace('\'', "''");
-    let line = |op: Op| {
+    // Each expression of a function costs each transaction something.
+    let add_line = |op: Op| {
         let mut values = vec![format!("'{}'", literal(&table.name)), format!("'{}'", op.letter())];
         for (row, there) in [("OLD", op != Op::Insert), ("NEW", op != Op::Delete)] {
             let columns = table.columns.iter().filter(|_| there);
@@ -58,9 +59,12 @@ pub(super) fn triggers(dialect: &Postgres, table: &Table) -> Vec<String> {
                 }),
             );
         }
-        format!("line := array_to_json(ARRAY[{}]::text[])::text;", values.join(", "))
+        format!(
+            "captured := set_config('herdsman.captured_' || part, concat(captured, array_to_json(ARRAY[{}]::text[])::text, E'\\n'), true);",
+            values.join(", ")
+        )
     };
-    let [insert, update, delete] = Op::ALL.map(line);
+    let [insert, update, delete] = Op::ALL.map(add_line);
     // A client may have them shortened.
     let floats = table.columns.iter().any(|it| it.kind == Kind::Float);
     let set = if floats { "SET extra_float_digits = 1 " } else { "" };
@@ -68,15 +72,14 @@ pub(super) fn triggers(dialect: &Postgres, table: &Table) -> Vec<String> {
     vec![
         format!(
             "CREATE OR REPLACE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql {set}AS $herdsman$ \
-             DECLARE part text := current_setting('herdsman.capture', true); captured text; line text; BEGIN \
+             DECLARE part text := current_setting('herdsman.capture', true); \
+             captured text := current_setting('herdsman.captured_' || part, true); BEGIN \
              IF coalesce(part, '') = '' THEN RAISE EXCEPTION '{message}' USING ERRCODE = '25006'; END IF; \
-             IF TG_OP = 'UPDATE' THEN {update} ELSIF TG_OP = 'INSERT' THEN {insert} ELSE {delete} END IF; \
-             captured := current_setting('herdsman.captured_' || part, true); \
              IF octet_length(captured) > {PART_BYTES} THEN \
              IF part::int >= {PARTS_MOST} THEN RAISE EXCEPTION 'the transaction changes more than an entry of the log may hold; split it' \
              USING ERRCODE = '54000'; END IF; \
              part := set_config('herdsman.capture', (part::int + 1)::text, true); captured := ''; END IF; \
-             captured := set_config('herdsman.captured_' || part, concat(captured, line, E'\\n'), true); \
+             IF TG_OP = 'UPDATE' THEN {update} ELSIF TG_OP = 'INSERT' THEN {insert} ELSE {delete} END IF; \
              RETURN NULL; END $herdsman$"
         ),
         format!(

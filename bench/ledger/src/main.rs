@@ -2,6 +2,7 @@
 //! `bench/README.md`.
 
 mod apply;
+mod cpu;
 mod error;
 mod ours;
 mod report;

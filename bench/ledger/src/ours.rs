@@ -34,7 +34,7 @@ pub(crate) struct Ours {
     beside: Arc<dyn Log>,
     // Dropped in this order: servers go last.
     _kafka: Option<Kafka>,
-    _sandbox: Sandbox,
+    pub(crate) sandbox: Sandbox,
     _folder: tempfile::TempDir,
 }
 
@@ -83,14 +83,7 @@ impl Ours {
         // Like the standbys of the others, every node has what was answered.
         let settings = Settings { ack: Ack::All, ..Settings::default() };
         let ledger = Ledger::start(own, nodes, settings).await?;
-        let ours = Self {
-            ledger,
-            nodes: names,
-            beside,
-            _kafka: kafka,
-            _sandbox: sandbox,
-            _folder: folder,
-        };
+        let ours = Self { ledger, nodes: names, beside, _kafka: kafka, sandbox, _folder: folder };
         ours.fill(rows).await?;
         Ok(ours)
     }

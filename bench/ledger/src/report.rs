@@ -71,12 +71,15 @@ impl Report {
             "P99 ms",
             "x OF ONE POSTGRESQL",
             "x OF remote_apply",
+            "BUSIEST SERVER us",
+            "x OF remote_apply",
+            "PROGRAM us",
         ]);
         for ((clients, who), runs) in &self.commits {
             let of = |value: fn(&Run) -> f64| runs.iter().map(value).collect::<Vec<_>>();
-            let beside = |other: Who| {
+            let beside = |other: Who, value: fn(&Run) -> f64| {
                 let pairs = runs.iter().zip(self.runs(*clients, other));
-                middle(pairs.map(|(own, other)| own.per_second / other.per_second).collect(), 2)
+                middle(pairs.map(|(own, other)| value(own) / value(other)).collect(), 2)
             };
             table.add_row(vec![
                 clients.to_string(),
@@ -84,8 +87,11 @@ impl Report {
                 middle(of(|run| run.per_second), 0),
                 middle(of(|run| run.p50), 2),
                 middle(of(|run| run.p99), 2),
-                beside(Who::Bare),
-                beside(Who::RemoteApply),
+                beside(Who::Bare, |run| run.per_second),
+                beside(Who::RemoteApply, |run| run.per_second),
+                middle(of(|run| run.busiest), 0),
+                beside(Who::RemoteApply, |run| run.busiest),
+                middle(of(|run| run.program), 0),
             ]);
         }
         table

@@ -74,12 +74,14 @@ pub(crate) const ROWS: u32 = 100;
 pub(crate) struct Contestant {
     pub(crate) who: Who,
     pub(crate) at: At,
+    /// The process of each server that has begun all its others.
+    pub(crate) postmasters: Vec<i32>,
 }
 
 /// Where clients go.
 pub(crate) enum At {
     /// To one server, each over a connection of its own.
-    Server { clients: Vec<(Client, Statement)>, _sandbox: Sandbox },
+    Server { clients: Vec<(Client, Statement)>, sandbox: Sandbox },
     /// Through a ledger.
     Ledger(Box<Ours>),
 }
@@ -97,7 +99,17 @@ impl Contestant {
                 At::Ledger(Box::new(Ours::start(log, pg_version, who.nodes(), rows).await?))
             }
         };
-        Ok(Self { who, at })
+        let sandbox = match &at {
+            At::Server { sandbox, .. } => sandbox,
+            At::Ledger(ours) => &ours.sandbox,
+        };
+        let mut postmasters = Vec::new();
+        for node in sandbox.node_names() {
+            let pid = "SELECT split_part(pg_read_file('postmaster.pid'), E'\\n', 1)::int";
+            postmasters
+                .push(sandbox.sql(&node, "postgres").await?.query_one(pid, &[]).await?.get(0));
+        }
+        Ok(Self { who, at, postmasters })
     }
 
     /// How long it takes from an append until it is read; of a ledger's log.
@@ -150,7 +162,7 @@ async fn server(who: Who, pg_version: u32, clients: u32, rows: u32) -> Result<At
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
-    Ok(At::Server { clients: all, _sandbox: sandbox })
+    Ok(At::Server { clients: all, sandbox })
 }
 
 /// Servers, none of which is another's standby.

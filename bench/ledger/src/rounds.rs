@@ -8,15 +8,20 @@ use futures_util::future::try_join_all;
 use herdsman_ledger::engine::request::random_request;
 use tokio::time::Instant;
 
+use crate::cpu;
 use crate::error::BenchError;
 use crate::rivals::{At, Contestant, ROWS};
 
-/// One measurement; times of commits in milliseconds.
+/// One measurement; times of commits in milliseconds, processor time in microseconds for each transaction.
 #[derive(Clone, Copy, Debug, serde::Serialize)]
 pub(crate) struct Run {
     pub(crate) per_second: f64,
     pub(crate) p50: f64,
     pub(crate) p99: f64,
+    /// Of the server that used most. Where each server has a machine of its own, this is what bounds them.
+    pub(crate) busiest: f64,
+    /// Of this program: clients, and what a ledger does.
+    pub(crate) program: f64,
 }
 
 /// From an append until it is read, in milliseconds.
@@ -40,17 +45,46 @@ pub(crate) async fn run(
     let clock = async {
         tokio::time::sleep(WARM).await;
         counts.store(true, Ordering::Relaxed);
-        let begun = Instant::now();
+        let (begun, used) = (Instant::now(), Used::by(contestant));
         tokio::time::sleep(lasts).await;
         over.store(true, Ordering::Relaxed);
-        begun.elapsed()
+        (begun.elapsed(), Used::by(contestant).since(&used))
     };
     let all = (0..clients).map(|client| one(contestant, client, &counts, &over));
-    let (took, times) = tokio::join!(clock, try_join_all(all));
+    let ((took, used), times) = tokio::join!(clock, try_join_all(all));
     let mut times: Vec<f64> = times?.into_iter().flatten().collect();
     let count = u32::try_from(times.len()).unwrap_or(u32::MAX);
     let (p50, p99) = percentiles(&mut times);
-    Ok(Run { per_second: f64::from(count) / took.as_secs_f64(), p50, p99 })
+    let each = |time: Duration| time.as_secs_f64() * 1e6 / f64::from(count);
+    Ok(Run {
+        per_second: f64::from(count) / took.as_secs_f64(),
+        p50,
+        p99,
+        busiest: each(used.servers.iter().copied().max().unwrap_or_default()),
+        program: each(used.program),
+    })
+}
+
+/// Processor time.
+struct Used {
+    servers: Vec<Duration>,
+    program: Duration,
+}
+
+impl Used {
+    /// So far.
+    fn by(contestant: &Contestant) -> Self {
+        let servers = contestant.postmasters.iter().map(|pid| cpu::of_server(*pid)).collect();
+        Self { servers, program: cpu::own() }
+    }
+
+    fn since(self, before: &Self) -> Self {
+        let servers = self.servers.iter().zip(&before.servers);
+        Self {
+            servers: servers.map(|(now, before)| now.saturating_sub(*before)).collect(),
+            program: self.program.saturating_sub(before.program),
+        }
+    }
 }
 
 /// The times of one client's commits.

@@ -17,8 +17,8 @@ pub(super) enum Ask {
     Execute(String, Vec<Value>),
     /// As [`Session::select`].
     Select(String, Vec<Value>),
-    /// As [`Session::statement`]; one that gives no rows.
-    Statement(String),
+    /// As [`Session::statement`], of one that gives no rows.
+    Statement(String, Vec<Value>),
 }
 
 impl Ask {

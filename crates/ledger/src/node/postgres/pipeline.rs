@@ -42,19 +42,21 @@ impl Pipeline {
         if self.prepared.len() >= PREPARED_MOST {
             self.prepared.clear();
             parse(&mut out, "", "DEALLOCATE ALL");
-            execute(&mut out, "");
+            execute(&mut out, "", &[]);
         }
         // What clears is answered like the rest.
         let cleared = usize::from(!out.is_empty());
         for ask in asks {
             match ask {
-                Ask::Statement(sql) => {
+                // Where the values are in the text, the same text is seldom said again.
+                Ask::Statement(sql, values) if values.is_empty() => {
                     parse(&mut out, "", sql);
-                    execute(&mut out, "");
+                    execute(&mut out, "", &[]);
                 }
-                Ask::Command(sql) => self.prepare_and_execute(&mut out, sql),
+                Ask::Statement(sql, values) => self.prepare_and_execute(&mut out, sql, values),
+                Ask::Command(sql) => self.prepare_and_execute(&mut out, sql, &[]),
                 Ask::Select(sql, values) if values.is_empty() => {
-                    self.prepare_and_execute(&mut out, sql);
+                    self.prepare_and_execute(&mut out, sql, &[]);
                 }
                 Ask::Select(..) | Ask::Execute(..) => {
                     let why = "values cannot be said on this connection";
@@ -80,14 +82,14 @@ impl Pipeline {
         heard
     }
 
-    fn prepare_and_execute(&mut self, out: &mut BytesMut, sql: &str) {
+    fn prepare_and_execute(&mut self, out: &mut BytesMut, sql: &str, values: &[Option<String>]) {
         let next = self.prepared.len();
         let number = self.prepared.get(sql).copied().unwrap_or_else(|| {
             self.prepared.insert(sql.to_owned(), next);
             parse(out, &format!("herdsman_{next}"), sql);
             next
         });
-        execute(out, &format!("herdsman_{number}"));
+        execute(out, &format!("herdsman_{number}"), values);
     }
 
     async fn answer(&mut self, out: &mut BytesMut, heard: &mut Heard) -> io::Result<()> {
@@ -125,11 +127,22 @@ fn parse(out: &mut BytesMut, name: &str, sql: &str) {
 }
 
 /// Binds what was parsed, all in text, and has all of it done.
-fn execute(out: &mut BytesMut, name: &str) {
+fn execute(out: &mut BytesMut, name: &str, values: &[Option<String>]) {
     message(out, b'B', |out| {
         text(out, "");
         text(out, name);
-        out.put_bytes(0, 6);
+        out.put_u16(0);
+        out.put_u16(u16::try_from(values.len()).unwrap_or(u16::MAX));
+        for value in values {
+            match value {
+                None => out.put_i32(-1),
+                Some(value) => {
+                    out.put_u32(u32::try_from(value.len()).unwrap_or(u32::MAX));
+                    out.put_slice(value.as_bytes());
+                }
+            }
+        }
+        out.put_u16(0);
     });
     message(out, b'E', |out| {
         text(out, "");
@@ -164,8 +177,12 @@ mod tests {
         parse(&mut out, "a", "b");
         assert_eq!(out, b"P\0\0\0\x0aa\0b\0\0\0"[..]);
         out.clear();
-        execute(&mut out, "a");
+        execute(&mut out, "a", &[]);
         assert_eq!(out, b"B\0\0\0\x0d\0a\0\0\0\0\0\0\0E\0\0\0\x09\0\0\0\0\0"[..]);
+        out.clear();
+        execute(&mut out, "", &[Some("7".to_owned()), None]);
+        let bound = b"B\0\0\0\x15\0\0\0\0\0\x02\0\0\0\x017\xff\xff\xff\xff\0\0";
+        assert!(out.starts_with(bound), "{out:?}");
         for (tag, rows) in [("UPDATE 3", 3), ("INSERT 0 7", 7), ("BEGIN", 0), ("SELECT 0", 0)] {
             assert_eq!(changed(format!("{tag}\0").as_bytes()).unwrap(), rows, "{tag}");
         }

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use super::{Answer, dialect::Failure, postgres::Wire};
+use super::{Answer, Room, dialect::Failure, postgres::Wire};
 use crate::Value;
 
 /// Rows of texts.
@@ -89,8 +89,14 @@ pub(super) trait Session: Send + Sync + 'static {
         one_by_one(self, asks).await
     }
 
-    /// One statement of a client's; a second one in the same text is refused.
-    async fn statement(&mut self, sql: &str) -> Result<Answer, Failure>;
+    /// One statement of a client's, with the engine's own signs for parameters; a second one in the same text is refused.
+    /// After a failure the session is to be dropped: an answer may have been left unread.
+    async fn statement(
+        &mut self,
+        sql: &str,
+        values: &[&Value],
+        room: &mut Room,
+    ) -> Result<Answer, Failure>;
 
     /// Where a client's own messages go; of sessions that [`Dialect::connect_native`](super::dialect::Dialect::connect_native) has made.
     fn wire(&mut self) -> Option<&mut Wire> {

@@ -11,7 +11,7 @@ use super::{Shared, guard, notes};
 use crate::{
     Offset, Value,
     node::{
-        Answer, Captured, NodeError, SqlError, Transaction,
+        Answer, Captured, NodeError, Room, Sql, SqlError, Transaction,
         dialect::{Ask, Dialect, Failure, Session as _, TOO_LONG, capture_table, next_rows},
         session::Rows,
         statement,
@@ -111,7 +111,7 @@ impl<D: Dialect> Transaction for Running<D> {
         self.base
     }
 
-    async fn run(&mut self, sql: &str) -> Result<Answer, SqlError> {
+    async fn run_with(&mut self, sql: Sql<'_>, room: &mut Room) -> Result<Answer, SqlError> {
         if self.failed {
             // As PostgreSQL has it; the others would go on after an error, each in its way.
             let message = "the transaction failed, and nothing more can be run in it";
@@ -119,11 +119,12 @@ impl<D: Dialect> Transaction for Running<D> {
         }
         self.failed = true;
         let dialect = &self.seat.shared.dialect;
-        let said = statement::check(sql, dialect.engine(), &self.catalogue)?;
+        let said = statement::check(sql.text, dialect.engine(), &self.catalogue)?;
+        let placed = statement::place(sql.text, sql.values, dialect.engine())?;
         let session = &mut self.session;
         let answer = async {
             dialect.check_calls(session, &said.calls).await?;
-            session.statement(sql).await
+            session.statement(&placed.sql, &placed.values, room).await
         };
         let answer = answer.await.map_err(|failure| self.seat.told(failure.into()))?;
         // MariaDB's SLEEP has an answer also when it is ended.

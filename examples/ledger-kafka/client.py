@@ -17,6 +17,11 @@ ONE = os.environ.get("KAFKA_ONE_TOPIC", "ONE")
 RESPONSE = os.environ.get("KAFKA_RESPONSE_TOPIC", "RESPONSE")
 
 
+def sql(text, *params):
+    """A statement with values for $1, $2, …, which are never part of its text."""
+    return {"sql": text, "params": params}
+
+
 class Ledger:
     def __init__(self):
         self.client, self.seen = f"python-{uuid.uuid4()}", 0
@@ -30,9 +35,9 @@ class Ledger:
         """One transaction, committed when this returns."""
         return self.ask(ALL, statements=statements, **more)
 
-    def read(self, sql, **more):
+    def read(self, text, *params, **more):
         """What one node has, which is at least what this client has written or read before."""
-        return self.ask(ONE, sqlString=sql, after=self.seen, **more)
+        return self.ask(ONE, sqlString=text, params=params, after=self.seen, **more)
 
     def ask(self, topic, within=60, **request):
         request = {"messageId": str(uuid.uuid4()), "clientId": self.client, **request}
@@ -57,12 +62,13 @@ class Ledger:
 if __name__ == "__main__":
     ledger = Ledger()
     ledger.write("CREATE TABLE python_account (id bigint PRIMARY KEY, name varchar(40), balance numeric(12,2))")
-    ledger.write("INSERT INTO python_account VALUES (1, 'Ada', 10.50)", "INSERT INTO python_account VALUES (2, 'Grace', 20)")
-    answer = ledger.read("SELECT id, name, balance FROM python_account ORDER BY id")
+    insert = "INSERT INTO python_account VALUES ($1, $2, $3)"
+    ledger.write(sql(insert, 1, "Ada", "10.50"), sql(insert, 2, "Grace", 20))
+    answer = ledger.read("SELECT id, name, balance FROM python_account WHERE balance > $1 ORDER BY id", 0)
     print([column["type"] for column in answer["columns"]])
     for row in answer["rows"]:
         print(row)
     try:
-        ledger.write("INSERT INTO python_account VALUES (1, 'Edsger', 30)")
+        ledger.write(sql(insert, 1, "Edsger", 30))
     except RuntimeError as error:
         print("refused:", str(error).rsplit("(", 1)[-1].rstrip(")"))

@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
+use herdsman_ledger::Value;
 use herdsman_ledger::engine::request::random_request;
+use herdsman_ledger::node::{Room, Sql};
 use tokio::time::Instant;
 
 use crate::cpu;
@@ -116,8 +118,10 @@ async fn commit(contestant: &Contestant, client: u32, row: u32) -> Result<(), Be
         At::Ledger(ours) => {
             // Every node takes writes.
             let Some(node) = ours.nodes.get(place % ours.nodes.len().max(1)) else { return Ok(()) };
-            let update = format!("UPDATE account SET balance = balance + 1 WHERE id = {row}");
-            ours.ledger.execute(node, random_request(), &[&update], &[]).await?;
+            let text = "UPDATE account SET balance = balance + 1 WHERE id = $1";
+            let update = [Sql { text, values: &[Value::Int(row.into())] }];
+            let room = Room::unlimited();
+            ours.ledger.execute_with(node, random_request(), &update, room).await?;
         }
     }
     Ok(())

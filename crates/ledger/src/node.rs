@@ -13,6 +13,7 @@ mod dialect;
 mod driver;
 pub mod mariadb;
 pub mod postgres;
+mod room;
 mod session;
 pub mod sqlite;
 mod statement;
@@ -24,9 +25,10 @@ use thiserror::Error;
 use tokio::sync::mpsc;
 
 pub use postgres::Wire;
+pub use room::Room;
 
 use crate::{
-    ChainHash, LogId, Offset,
+    ChainHash, LogId, Offset, Value,
     entry::Genesis,
     replica::{Durable, Step},
     snapshot::Part,
@@ -116,6 +118,33 @@ impl SqlError {
     }
 }
 
+/// A client's statement: its text, in the engine's dialect, and the values of its parameters.
+///
+/// Parameters are written `$1`, `$2` and so on, on every engine, each at least once and as often as need be. The values are
+/// never part of the text: the engine is handed them beside it, and takes them for what they are. A text also stands for a
+/// number, a day, a moment, a UUID and so on, where the engine expects such.
+///
+/// ```
+/// use herdsman_ledger::{Value, node::Sql};
+/// let values = [Value::Int(7), Value::Text("O'Hara".to_owned())];
+/// let insert = Sql { text: "INSERT INTO account (id, name) VALUES ($1, $2)", values: &values };
+/// let plain = Sql::from("SELECT 1");
+/// assert!(plain.values.is_empty() && insert.values.len() == 2);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sql<'s> {
+    /// One statement.
+    pub text: &'s str,
+    /// As many as it has parameters.
+    pub values: &'s [Value],
+}
+
+impl<'s> From<&'s str> for Sql<'s> {
+    fn from(text: &'s str) -> Self {
+        Self { text, values: &[] }
+    }
+}
+
 /// A statement's result, in the engine's text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Answer {
@@ -125,8 +154,10 @@ pub struct Answer {
     pub columns: Vec<String>,
     /// Their types, as many as columns, in PostgreSQL's words where it has one; `unknown` where the engine tells none.
     pub types: Vec<String>,
-    /// Rows it returned.
+    /// Rows it returned, as far as there was [`Room`].
     pub rows: Vec<Vec<Option<String>>>,
+    /// How many more it returned.
+    pub beyond: u64,
 }
 
 /// Where a node is, as it has written down.
@@ -203,7 +234,11 @@ pub trait Node: Send + Sync + 'static {
 
     /// A client's transaction of these statements, from its beginning to what it would change: as [`Node::begin`],
     /// [`Transaction::run`] and [`Transaction::capture`], with as little waiting in between as the engine allows.
-    async fn run(&self, statements: &[&str]) -> Result<(Vec<Answer>, Captured), SqlError>;
+    async fn run(
+        &self,
+        statements: &[Sql<'_>],
+        room: Room,
+    ) -> Result<(Vec<Answer>, Captured), SqlError>;
 
     /// A connection that one client has for itself, in PostgreSQL's own protocol; `None` where the engine speaks another.
     async fn native(&self) -> Result<Option<Box<dyn Native>>, SqlError>;
@@ -241,7 +276,13 @@ pub trait Transaction: Send {
     /// name. Anything else is refused with SQLSTATE 0A000: other tables would be changed on this node alone, or not at
     /// all. So is what could switch the capturing of changes off, such as MariaDB's variables or PostgreSQL's
     /// `set_config`, and, on MariaDB, a call of a stored function, which could do either unseen.
-    async fn run(&mut self, sql: &str) -> Result<Answer, SqlError>;
+    async fn run(&mut self, sql: &str) -> Result<Answer, SqlError> {
+        self.run_with(sql.into(), &mut Room::unlimited()).await
+    }
+
+    /// As [`Transaction::run`], with values, and with room for what it returns. Values that do not match the statement's
+    /// parameters are refused with SQLSTATE 08P01 (their number) or 42P18 (one that is not named).
+    async fn run_with(&mut self, sql: Sql<'_>, room: &mut Room) -> Result<Answer, SqlError>;
 
     /// What the statements have changed.
     async fn capture(self: Box<Self>) -> Result<Captured, SqlError>;

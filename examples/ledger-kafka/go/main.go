@@ -16,11 +16,21 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
+// A statement with values for $1, $2, …, which are never part of its text.
+type statement struct {
+	SQL    string `json:"sql"`
+	Params []any  `json:"params"`
+}
+
+func sql(text string, params ...any) statement {
+	return statement{text, params}
+}
+
 type request struct {
-	MessageID  string   `json:"messageId"`
-	ClientID   string   `json:"clientId"`
-	Statements []string `json:"statements"`
-	After      uint64   `json:"after"`
+	MessageID  string      `json:"messageId"`
+	ClientID   string      `json:"clientId"`
+	Statements []statement `json:"statements"`
+	After      uint64      `json:"after"`
 }
 
 type column struct{ Name, Type string }
@@ -49,7 +59,7 @@ func topic(variable, otherwise string) string {
 }
 
 // Sends the statements as one transaction, and waits for its answer.
-func (l *ledger) ask(ctx context.Context, to string, statements ...string) (answer, error) {
+func (l *ledger) ask(ctx context.Context, to string, statements ...statement) (answer, error) {
 	asked := request{rand.Text(), l.id, statements, 0}
 	if to == topic("KAFKA_ONE_TOPIC", "ONE") {
 		// What this client has written or read before is seen.
@@ -99,15 +109,16 @@ func main() {
 	defer cancel()
 	l := &ledger{kafka: kafka, id: "go-" + rand.Text()}
 	all, one := topic("KAFKA_ALL_TOPIC", "ALL"), topic("KAFKA_ONE_TOPIC", "ONE")
-	for _, statements := range [][]string{
-		{"CREATE TABLE go_account (id bigint PRIMARY KEY, name varchar(40), balance numeric(12,2))"},
-		{"INSERT INTO go_account VALUES (1, 'Ada', 10.50)", "INSERT INTO go_account VALUES (2, 'Grace', 20)"},
+	insert := "INSERT INTO go_account VALUES ($1, $2, $3)"
+	for _, statements := range [][]statement{
+		{sql("CREATE TABLE go_account (id bigint PRIMARY KEY, name varchar(40), balance numeric(12,2))")},
+		{sql(insert, 1, "Ada", "10.50"), sql(insert, 2, "Grace", 20)},
 	} {
 		if _, err := l.ask(ctx, all, statements...); err != nil {
 			log.Fatal(err)
 		}
 	}
-	got, err := l.ask(ctx, one, "SELECT id, name, balance FROM go_account ORDER BY id")
+	got, err := l.ask(ctx, one, sql("SELECT id, name, balance FROM go_account WHERE balance > $1 ORDER BY id", 0))
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -115,6 +126,6 @@ func main() {
 	for _, row := range got.Results[0].Rows {
 		fmt.Println(row...)
 	}
-	got, err = l.ask(ctx, all, "INSERT INTO go_account VALUES (1, 'Edsger', 30)")
+	got, err = l.ask(ctx, all, sql(insert, 1, "Edsger", 30))
 	fmt.Println("refused:", err != nil, got.SQLState)
 }

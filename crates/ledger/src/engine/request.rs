@@ -13,7 +13,7 @@ use crate::{
     Offset, RequestId,
     entry::{Attempt, Entry, TooLarge},
     log::{AppendError, Unavailable},
-    node::{Captured, Native, SqlError, Transaction},
+    node::{Captured, Native, Room, Sql, SqlError, Transaction},
     replica::Outcome,
     table::TableChange,
     writes::claims,
@@ -45,7 +45,22 @@ impl Ledger {
         statements: &[&str],
         scanned: &[&str],
     ) -> Result<Committed, RequestError> {
-        self.transact(node, request, statements, Reads::Tables(scanned)).await
+        let statements = plain(statements);
+        self.transact(node, request, Script::of(&statements), Reads::Tables(scanned)).await
+    }
+
+    /// As [`Ledger::execute`] without `scanned`, of statements with values, and with room for what they return.
+    ///
+    /// # Errors
+    /// As of [`Ledger::execute`]; and with SQLSTATE 08P01 or 42P18 where values and parameters do not match.
+    pub async fn execute_with(
+        &self,
+        node: &str,
+        request: RequestId,
+        statements: &[Sql<'_>],
+        room: Room,
+    ) -> Result<Committed, RequestError> {
+        self.transact(node, request, Script { statements, room }, Reads::Tables(&[])).await
     }
 
     /// As [`Ledger::execute`], SERIALIZABLE: no other transaction may have changed, since this one's snapshot, any table of
@@ -63,7 +78,8 @@ impl Ledger {
         request: RequestId,
         statements: &[&str],
     ) -> Result<Committed, RequestError> {
-        self.transact(node, request, statements, Reads::Named).await
+        let statements = plain(statements);
+        self.transact(node, request, Script::of(&statements), Reads::Named).await
     }
 
     /// As those who collect spans see it: where it ran, how it ended, and nothing of what it said.
@@ -71,18 +87,18 @@ impl Ledger {
         &self,
         node: &str,
         request: RequestId,
-        statements: &[&str],
+        script: Script<'_>,
         reads: Reads<'_>,
     ) -> Result<Committed, RequestError> {
         let span = tracing::debug_span!(
             target: "otel",
             "ledger transaction",
             herdsman.node = node,
-            herdsman.statements = statements.len(),
+            herdsman.statements = script.statements.len(),
             herdsman.offset = Empty,
             otel.status_code = Empty,
         );
-        let running = Box::pin(self.run_until_it_commits(node, request, statements, reads));
+        let running = Box::pin(self.run_until_it_commits(node, request, script, reads));
         let outcome = running.instrument(span.clone()).await;
         match &outcome {
             Ok(Committed { at: Some(at), .. }) => {
@@ -100,7 +116,7 @@ impl Ledger {
         &self,
         node: &str,
         request: RequestId,
-        statements: &[&str],
+        script: Script<'_>,
         reads: Reads<'_>,
     ) -> Result<Committed, RequestError> {
         let deadline = Instant::now() + self.shared.settings.deadline;
@@ -113,7 +129,7 @@ impl Ledger {
                 let why = "others run there, and have not ended in time; try again";
                 return Err(RequestError::Node(node.to_owned(), why.to_owned()));
             };
-            let ran = member.node.run(statements).await;
+            let ran = member.node.run(script.statements, script.room).await;
             drop(turn);
             match ran {
                 Ok((answers, captured)) => {
@@ -400,6 +416,23 @@ impl Ledger {
         }
         false
     }
+}
+
+/// A transaction's statements, and how much of what they return is kept.
+#[derive(Clone, Copy)]
+struct Script<'s> {
+    statements: &'s [Sql<'s>],
+    room: Room,
+}
+
+impl<'s> Script<'s> {
+    fn of(statements: &'s [Sql<'s>]) -> Self {
+        Self { statements, room: Room::unlimited() }
+    }
+}
+
+fn plain<'s>(statements: &[&'s str]) -> Vec<Sql<'s>> {
+    statements.iter().map(|text| Sql::from(*text)).collect()
 }
 
 /// What a transaction has read that others may not have changed.

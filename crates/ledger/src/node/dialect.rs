@@ -139,9 +139,9 @@ pub(super) trait Dialect: Send + Sync + 'static {
         None
     }
 
-    /// Whether a client's statement surely gives no rows and has no parameters, and can be sent before the answer to the
-    /// one before is there.
-    fn is_plain_change(&self, _sql: &str) -> bool {
+    /// Whether a client's statement surely gives no rows, and has parameters just where it has values: it can be sent before
+    /// the answer to the one before is there.
+    fn is_plain_change(&self, _sql: &str, _has_values: bool) -> bool {
         false
     }
 

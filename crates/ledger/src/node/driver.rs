@@ -23,7 +23,8 @@ use tables::Tables;
 use tokio::sync::{Mutex, mpsc};
 
 use super::{
-    Answer, Captured, Checksums, Engine, Native, Node, NodeError, Place, SqlError, Transaction,
+    Answer, Captured, Checksums, Engine, Native, Node, NodeError, Place, Room, Sql, SqlError,
+    Transaction,
     dialect::{Dialect, Failure, Purpose, Session as _},
 };
 use crate::{
@@ -259,14 +260,18 @@ impl<D: Dialect> Node for SqlNode<D> {
         }
     }
 
-    async fn run(&self, statements: &[&str]) -> Result<(Vec<Answer>, Captured), SqlError> {
+    async fn run(
+        &self,
+        statements: &[Sql<'_>],
+        mut room: Room,
+    ) -> Result<(Vec<Answer>, Captured), SqlError> {
         if let Some(done) = capture::at_once(&self.shared, statements).await? {
             return Ok(done);
         }
         let mut transaction = self.begin().await?;
         let mut answers = Vec::with_capacity(statements.len());
         for sql in statements {
-            answers.push(transaction.run(sql).await?);
+            answers.push(transaction.run_with(*sql, &mut room).await?);
         }
         Ok((answers, transaction.capture().await?))
     }

@@ -13,7 +13,7 @@ use sqlx::{
 use rows::{cells, names, row, types};
 
 use super::{
-    Answer, Engine, Node,
+    Answer, Engine, Node, Room,
     dialect::{Dialect, Failure, Op, Purpose, Session, TOO_LONG, capture_insert, turned_away},
     driver::SqlNode,
 };
@@ -352,7 +352,9 @@ impl MariaDb {
 }
 
 impl MariaDbSession {
-    fn arguments(values: &[Value]) -> Result<MySqlArguments, Failure> {
+    fn arguments<'v>(
+        values: impl IntoIterator<Item = &'v Value>,
+    ) -> Result<MySqlArguments, Failure> {
         use sqlx::Arguments as _;
         let mut arguments = MySqlArguments::default();
         for value in values {
@@ -401,10 +403,24 @@ impl Session for MariaDbSession {
         rows.iter().map(row).collect()
     }
 
-    async fn statement(&mut self, sql: &str) -> Result<Answer, Failure> {
+    async fn statement(
+        &mut self,
+        sql: &str,
+        values: &[&Value],
+        room: &mut Room,
+    ) -> Result<Answer, Failure> {
         use futures_util::TryStreamExt as _;
+        // What it has for true and false.
+        let (yes, no) = (Value::Int(1), Value::Int(0));
+        let values = values.iter().map(|value| match value {
+            Value::Bool(true) => &yes,
+            Value::Bool(false) => &no,
+            other => *other,
+        });
+        let arguments = Self::arguments(values)?;
         // Prepared: a second statement in the text is refused.
-        let query = sqlx::query(sqlx::AssertSqlSafe(sql.to_owned())).persistent(false);
+        let text = sqlx::AssertSqlSafe(sql.to_owned()).into_sql_str();
+        let query = sqlx::query_with(text, arguments).persistent(false);
         let mut results = self.connection.fetch_many(query);
         let mut answer = Answer::default();
         while let Some(result) = results.try_next().await.map_err(|error| failure(&error))? {
@@ -417,12 +433,12 @@ impl Session for MariaDbSession {
                         answer.columns = names(one.columns());
                         answer.types = types(one.columns());
                     }
-                    answer.rows.push(cells(&one, true)?);
+                    room.take(&mut answer, cells(&one, true)?)?;
                 }
             }
         }
         drop(results);
-        if answer.rows.is_empty() && answer.affected == 0 {
+        if answer.columns.is_empty() && answer.affected == 0 {
             // Columns without rows are told when a statement is prepared, and then only.
             let sql = sqlx::AssertSqlSafe(sql.to_owned()).into_sql_str();
             let prepared = self.connection.prepare(sql).await.map_err(|error| failure(&error))?;

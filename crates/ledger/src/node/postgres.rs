@@ -3,6 +3,7 @@
 mod capture;
 mod pipeline;
 mod prepared;
+mod statement;
 mod wire;
 
 use std::{sync::Arc, time::Duration};
@@ -11,9 +12,10 @@ use async_trait::async_trait;
 use herdsman_node::{Conninfo, Tls};
 use pipeline::Pipeline;
 use prepared::Prepared;
+use statement::Task;
 
 use super::{
-    Answer, Engine, Node,
+    Answer, Engine, Node, Room,
     dialect::{Counts, Dialect, Failure, Purpose, Session},
     driver::SqlNode,
     session::{Ask, Heard, Rows},
@@ -50,6 +52,8 @@ struct Postgres {
 struct PostgresSession {
     link: Link,
     process: i64,
+    /// What reads and writes, where that is a task of its own.
+    task: Option<Task>,
 }
 
 impl Postgres {
@@ -109,8 +113,9 @@ impl Dialect for Postgres {
         let connected = herdsman_node::connect(&self.info, &self.tls, CONNECT).await;
         let connection = connected.map_err(|error| Failure::Environmental(error.to_string()))?;
         let (client, driver) = connection.split(|_| {});
-        tokio::spawn(driver);
-        let mut session = PostgresSession { link: Link::Client(Prepared::new(client)), process: 0 };
+        let task = Some(Task::new(tokio::spawn(driver).abort_handle()));
+        let link = Link::Client(Prepared::new(client));
+        let mut session = PostgresSession { link, process: 0, task };
         session.command(OURS).await?;
         if purpose == Purpose::Capture {
             session.captures().await?;
@@ -139,15 +144,16 @@ impl Dialect for Postgres {
 
     async fn connect_pipeline(&self) -> Result<Option<PostgresSession>, Failure> {
         let pipeline = Pipeline::new(self.wire().await?);
-        let mut session = PostgresSession { link: Link::Pipeline(Box::new(pipeline)), process: 0 };
+        let link = Link::Pipeline(Box::new(pipeline));
+        let mut session = PostgresSession { link, process: 0, task: None };
         session.command(OURS).await?;
         session.captures().await?;
         Ok(Some(session))
     }
 
     async fn connect_native(&self) -> Result<Option<PostgresSession>, Failure> {
-        let wire = self.wire().await?;
-        let mut session = PostgresSession { link: Link::Wire(Box::new(wire)), process: 0 };
+        let link = Link::Wire(Box::new(self.wire().await?));
+        let mut session = PostgresSession { link, process: 0, task: None };
         // What is read in statements is read as it is meant.
         session
             .command("SET standard_conforming_strings = on; SET client_encoding = 'UTF8'")
@@ -198,8 +204,8 @@ impl Dialect for Postgres {
         true
     }
 
-    fn is_plain_change(&self, sql: &str) -> bool {
-        is_plain_change(sql)
+    fn is_plain_change(&self, sql: &str, has_values: bool) -> bool {
+        statement::is_plain_change(sql, has_values)
     }
 
     fn begin_apply(&self) -> &'static str {
@@ -327,78 +333,22 @@ impl Session for PostgresSession {
         }
     }
 
-    async fn statement(&mut self, sql: &str) -> Result<Answer, Failure> {
-        let client = self.client()?.client();
-        if is_plain_change(sql) {
-            // At once; a second statement in the text is refused here, too.
-            let affected = client.execute_typed(sql, &[]).await.map_err(|error| failure(&error))?;
-            return Ok(Answer { affected, ..Answer::default() });
+    async fn statement(
+        &mut self,
+        sql: &str,
+        values: &[&Value],
+        room: &mut Room,
+    ) -> Result<Answer, Failure> {
+        if let Some(task) = &mut self.task {
+            task.set_busy(true);
         }
-        // Prepared: a second statement in the text is refused.
-        let statement = client.prepare(sql).await.map_err(|error| failure(&error))?;
-        if !statement.params().is_empty() {
-            return Err(Failure::refused(
-                "0A000",
-                "a statement with parameters is not supported here",
-            ));
+        let answer = statement::run(self.client()?.client(), sql, values, room).await;
+        if let Some(task) = &mut self.task {
+            // Where there was no room, there is more to come, and nobody reads it.
+            task.set_busy(answer.is_err() && room.is_full());
         }
-        if statement.columns().is_empty() {
-            let affected =
-                client.execute(&statement, &[]).await.map_err(|error| failure(&error))?;
-            return Ok(Answer { affected, ..Answer::default() });
-        }
-        let columns = statement.columns().iter().map(|it| it.name().to_owned()).collect();
-        let types = statement.columns().iter().map(|it| type_name(it.type_().name())).collect();
-        // In text, whatever the types are.
-        let messages = client.simple_query(sql).await.map_err(|error| failure(&error))?;
-        let mut answer = Answer { columns, types, ..Answer::default() };
-        for message in messages {
-            match message {
-                tokio_postgres::SimpleQueryMessage::Row(row) => {
-                    answer
-                        .rows
-                        .push((0..row.len()).map(|i| row.get(i).map(str::to_owned)).collect());
-                }
-                // Of `INSERT … RETURNING` and the like.
-                tokio_postgres::SimpleQueryMessage::CommandComplete(count) if !is_query(sql) => {
-                    answer.affected = count;
-                }
-                _ => {}
-            }
-        }
-        Ok(answer)
+        answer
     }
-}
-
-/// A type as people write it.
-fn type_name(catalog: &str) -> String {
-    match catalog {
-        "bool" => "boolean",
-        "int2" => "smallint",
-        "int4" => "integer",
-        "int8" => "bigint",
-        "float4" => "real",
-        "float8" => "double precision",
-        "bpchar" => "character",
-        other => other,
-    }
-    .to_owned()
-}
-
-fn is_query(sql: &str) -> bool {
-    begins_with(sql, &["SELECT", "VALUES", "TABLE", "WITH"])
-}
-
-/// Whether a statement surely gives no rows and has no parameters, and so need not be asked about before it is run.
-fn is_plain_change(sql: &str) -> bool {
-    begins_with(sql, &["INSERT", "UPDATE", "DELETE"])
-        && !sql.contains('$')
-        && !sql.to_ascii_lowercase().contains("returning")
-}
-
-fn begins_with(sql: &str, words: &[&str]) -> bool {
-    let word: String = sql.trim_start().chars().take_while(char::is_ascii_alphabetic).collect();
-    words.iter().any(|it| word.eq_ignore_ascii_case(it))
 }
 
 /// The first column, of numbers.
@@ -424,28 +374,5 @@ fn failed(state: &str, message: String) -> Failure {
             | "P0" | "25",
         ) => Failure::refused(state, message),
         _ => Failure::Environmental(format!("{message} (SQLSTATE {state})")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_plain_change;
-
-    #[test]
-    fn only_what_surely_gives_no_rows_is_run_without_asking() {
-        for (sql, plain) in [
-            ("UPDATE a SET b = 1", true),
-            (" insert into a values (1)", true),
-            ("DELETE FROM a", true),
-            ("DELETE FROM a Returning b", false),
-            ("UPDATE a SET b = $1", false),
-            ("UPDATE a SET b = 'returning'", false),
-            ("WITH a AS (SELECT 1) INSERT INTO b SELECT * FROM a", false),
-            ("SELECT 1", false),
-            ("-- UPDATE\nSELECT 1", false),
-            ("", false),
-        ] {
-            assert_eq!(is_plain_change(sql), plain, "{sql}");
-        }
     }
 }

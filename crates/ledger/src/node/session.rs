@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use super::{Answer, dialect::Failure, postgres::Wire};
+use super::{Answer, Room, dialect::Failure, postgres::Wire};
 use crate::Value;
 
 /// Rows of texts.
@@ -91,8 +91,14 @@ pub(super) trait Session: Send + Sync + 'static {
         one_by_one(self, asks).await
     }
 
-    /// One statement of a client's; a second one in the same text is refused.
-    async fn statement(&mut self, sql: &str) -> Result<Answer, Failure>;
+    /// One statement of a client's, with the engine's own signs for parameters; a second one in the same text is refused.
+    /// After a failure the session is to be dropped: an answer may have been left unread.
+    async fn statement(
+        &mut self,
+        sql: &str,
+        values: &[&Value],
+        room: &mut Room,
+    ) -> Result<Answer, Failure>;
 
     /// Where a client's own messages go; of sessions that [`Dialect::connect_native`](super::dialect::Dialect::connect_native) has made.
     fn wire(&mut self) -> Option<&mut Wire> {
@@ -108,8 +114,10 @@ pub(super) async fn one_by_one<S: Session + ?Sized>(session: &mut S, asks: Vec<A
             Ask::Command(sql) => session.command(&sql).await.map(|()| Told::Done),
             Ask::Execute(sql, values) => session.execute(&sql, &values).await.map(Told::Changed),
             Ask::Select(sql, values) => session.select(&sql, &values).await.map(Told::Rows),
-            Ask::Statement(sql) => {
-                session.statement(&sql).await.map(|answer| Told::Changed(answer.affected))
+            Ask::Statement(sql, values) => {
+                let values: Vec<&Value> = values.iter().collect();
+                let answer = session.statement(&sql, &values, &mut Room::unlimited()).await;
+                answer.map(|answer| Told::Changed(answer.affected))
             }
         };
         if !heard.hear(told) {

@@ -17,7 +17,7 @@ use rusqlite::{
 };
 
 use super::{
-    Answer, Engine, Node,
+    Answer, Engine, Node, Room,
     dialect::{Dialect, Failure, Op, Purpose, Session, capture_insert},
     driver::SqlNode,
     session::{Ask, Heard, Rows, Told},
@@ -305,26 +305,20 @@ impl Handle {
     }
 }
 
-/// One statement of a client's.
-fn statement(connection: &rusqlite::Connection, sql: &str) -> rusqlite::Result<Answer> {
-    let before = connection.total_changes();
-    // A second statement in the text is refused.
-    let mut statement = connection.prepare(sql)?;
-    let columns: Vec<String> = statement.column_names().into_iter().map(str::to_owned).collect();
-    let mut types = vec!["unknown".to_owned(); columns.len()];
-    let rows = texts_and_types(statement.raw_query(), &mut types)?;
-    drop(statement);
-    // The last statement's own changes, without those of triggers; of a query, somebody else's.
-    let changed = connection.total_changes() != before;
-    let affected = if changed { connection.changes() } else { 0 };
-    Ok(Answer { affected, columns, types, rows })
-}
-
 fn bound(value: &Value) -> rusqlite::types::Value {
     match value {
         Value::Int(number) => rusqlite::types::Value::Integer(*number),
         Value::Float(bits) => rusqlite::types::Value::Real(f64::from_bits(*bits)),
         other => other.to_text().map_or(rusqlite::types::Value::Null, rusqlite::types::Value::Text),
+    }
+}
+
+/// A client's value: as it is, and not as our own statements read it.
+fn given(value: &Value) -> rusqlite::types::Value {
+    match value {
+        Value::Bool(value) => rusqlite::types::Value::Integer(i64::from(*value)),
+        Value::Bytes(bytes) => rusqlite::types::Value::Blob(bytes.clone()),
+        other => bound(other),
     }
 }
 
@@ -360,8 +354,16 @@ impl Session for SqliteSession {
                     Ask::Select(sql, values) => {
                         select(connection, &sql, values.iter().map(bound)).map(Told::Rows)
                     }
-                    Ask::Statement(sql) => {
-                        statement(connection, &sql).map(|it| Told::Changed(it.affected))
+                    Ask::Statement(sql, values) => {
+                        let values = values.iter().map(given).collect();
+                        match said(connection, &sql, values, &mut Room::unlimited()) {
+                            Ok(Ok(answer)) => Ok(Told::Changed(answer.affected)),
+                            Ok(Err(failure)) => {
+                                heard.failed = Some(failure);
+                                break;
+                            }
+                            Err(error) => Err(error),
+                        }
                     }
                 };
                 if !heard.hear(told.map_err(|error| failure(&error))) {
@@ -373,10 +375,54 @@ impl Session for SqliteSession {
         done.await.unwrap_or_else(|failure| Heard { failed: Some(failure), ..Heard::default() })
     }
 
-    async fn statement(&mut self, sql: &str) -> Result<Answer, Failure> {
-        let sql = sql.to_owned();
-        self.run(move |connection| statement(connection, &sql)).await
+    async fn statement(
+        &mut self,
+        sql: &str,
+        values: &[&Value],
+        room: &mut Room,
+    ) -> Result<Answer, Failure> {
+        let (sql, mut left) = (sql.to_owned(), *room);
+        let values: Vec<_> = values.iter().map(|it| given(it)).collect();
+        let done = self.run(move |connection| {
+            let answer = said(connection, &sql, values, &mut left)?;
+            Ok((answer, left))
+        });
+        let (answer, left) = done.await?;
+        *room = left;
+        answer
     }
+}
+
+/// A client's statement.
+fn said(
+    connection: &Connection,
+    sql: &str,
+    values: Vec<rusqlite::types::Value>,
+    room: &mut Room,
+) -> rusqlite::Result<Result<Answer, Failure>> {
+    let before = connection.total_changes();
+    // A second statement in the text is refused.
+    let mut statement = connection.prepare(sql)?;
+    for (at, value) in values.into_iter().enumerate() {
+        statement.raw_bind_parameter(at + 1, value)?;
+    }
+    let columns: Vec<String> = statement.column_names().into_iter().map(str::to_owned).collect();
+    let types = vec!["unknown".to_owned(); columns.len()];
+    let mut answer = Answer { columns, types, ..Answer::default() };
+    let mut rows = statement.raw_query();
+    while let Some(row) = rows.next()? {
+        note_types(row, &mut answer.types)?;
+        let row = cells(row, answer.columns.len())?;
+        if let Err(failure) = room.take(&mut answer, row) {
+            return Ok(Err(failure));
+        }
+    }
+    drop(rows);
+    drop(statement);
+    // The last statement's own changes, without those of triggers; of a query, somebody else's.
+    let changed = connection.total_changes() != before;
+    answer.affected = if changed { connection.changes() } else { 0 };
+    Ok(Ok(answer))
 }
 
 fn execute(
@@ -394,40 +440,41 @@ fn select(
     values: impl IntoIterator<Item = rusqlite::types::Value>,
 ) -> rusqlite::Result<Rows> {
     let mut statement = connection.prepare_cached(sql)?;
-    texts(statement.query(rusqlite::params_from_iter(values))?)
-}
-
-fn texts(rows: rusqlite::Rows<'_>) -> rusqlite::Result<Rows> {
-    texts_and_types(rows, &mut [])
+    let mut rows = statement.query(rusqlite::params_from_iter(values))?;
+    let count = rows.as_ref().map_or(0, |statement| statement.column_count());
+    let mut all = Vec::new();
+    while let Some(row) = rows.next()? {
+        all.push(cells(row, count)?);
+    }
+    Ok(all)
 }
 
 /// In SQLite a value has a type, and a column has none: what a column's first value is of, which is not null, is taken for
 /// the type of all.
-fn texts_and_types(mut rows: rusqlite::Rows<'_>, types: &mut [String]) -> rusqlite::Result<Rows> {
-    let count = rows.as_ref().map_or(0, |statement| statement.column_count());
-    let mut all = Vec::new();
-    while let Some(row) = rows.next()? {
-        for (i, name) in types.iter_mut().enumerate().filter(|(_, name)| *name == "unknown") {
-            match row.get_ref(i)? {
-                ValueRef::Null => {}
-                ValueRef::Integer(_) => "bigint".clone_into(name),
-                ValueRef::Real(_) => "double precision".clone_into(name),
-                ValueRef::Text(_) => "text".clone_into(name),
-                ValueRef::Blob(_) => "bytea".clone_into(name),
-            }
+fn note_types(row: &rusqlite::Row<'_>, types: &mut [String]) -> rusqlite::Result<()> {
+    for (i, name) in types.iter_mut().enumerate().filter(|(_, name)| *name == "unknown") {
+        match row.get_ref(i)? {
+            ValueRef::Null => {}
+            ValueRef::Integer(_) => "bigint".clone_into(name),
+            ValueRef::Real(_) => "double precision".clone_into(name),
+            ValueRef::Text(_) => "text".clone_into(name),
+            ValueRef::Blob(_) => "bytea".clone_into(name),
         }
-        let cell = |i| {
-            Ok(match row.get_ref(i)? {
-                ValueRef::Null => None,
-                ValueRef::Integer(number) => Some(number.to_string()),
-                ValueRef::Real(number) => Some(number.to_string()),
-                ValueRef::Text(text) => Some(String::from_utf8_lossy(text).into_owned()),
-                ValueRef::Blob(bytes) => Some(crate::identity::hex_of(bytes)),
-            })
-        };
-        all.push((0..count).map(cell).collect::<rusqlite::Result<_>>()?);
     }
-    Ok(all)
+    Ok(())
+}
+
+fn cells(row: &rusqlite::Row<'_>, count: usize) -> rusqlite::Result<Vec<Option<String>>> {
+    let cell = |i| {
+        Ok(match row.get_ref(i)? {
+            ValueRef::Null => None,
+            ValueRef::Integer(number) => Some(number.to_string()),
+            ValueRef::Real(number) => Some(number.to_string()),
+            ValueRef::Text(text) => Some(String::from_utf8_lossy(text).into_owned()),
+            ValueRef::Blob(bytes) => Some(crate::identity::hex_of(bytes)),
+        })
+    };
+    (0..count).map(cell).collect()
 }
 
 /// Which errors another try may get over.

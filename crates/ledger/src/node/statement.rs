@@ -4,10 +4,12 @@
 //! refused: the reading errs on that side only.
 
 mod tokens;
+mod values;
 
 use super::{Engine, dialect::Failure};
 use crate::table::Catalogue;
 use tokens::{Token, tokens};
+pub(super) use values::place;
 
 /// What could be told of a statement.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

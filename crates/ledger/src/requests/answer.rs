@@ -3,12 +3,17 @@
 use serde_json::{Map, Value, json};
 
 use super::message::{Ids, Text, Topic};
-use crate::{Offset, node};
+use crate::{
+    Offset,
+    node::{self, SqlError},
+};
 
 /// The largest answer: below what Kafka takes by itself (1 MB), with room for what it puts around.
 pub(super) const ANSWER_BYTES_MOST: usize = 900 * 1024;
 /// More rows are not for a message.
 pub(super) const ROWS_MOST: usize = 10_000;
+/// No more of what engines say is read for an answer. It is more than one takes, since some values are shorter in JSON.
+pub(super) const READ_BYTES_MOST: usize = 4 * ANSWER_BYTES_MOST;
 /// The largest whole number that every reader of JSON has exactly: 2^53 - 1.
 const WHOLE_MOST: i64 = 9_007_199_254_740_991;
 
@@ -51,8 +56,11 @@ pub(super) fn encode(
     outcome: &Result<Done, Fault>,
 ) -> Vec<u8> {
     let shown = match outcome {
-        Ok(done) if rows(done) > ROWS_MOST => {
-            let why = format!("the result has {} rows", rows(done));
+        Ok(done) if rows(done) > ROWS_MOST || is_cut(done) => {
+            let why = match rows(done) {
+                rows if rows > ROWS_MOST => format!("the result has {rows} rows"),
+                _ => format!("the result has more than {READ_BYTES_MOST} bytes"),
+            };
             return beyond(ids, topic, text, done, &why);
         }
         Ok(done) => document(ids, topic, &Ok((done, results(text, done)))),
@@ -68,12 +76,33 @@ pub(super) fn encode(
 }
 
 fn rows(done: &Done) -> usize {
-    done.answers.iter().map(|it| it.rows.len()).sum()
+    let beyond = |it: &node::Answer| usize::try_from(it.beyond).unwrap_or(usize::MAX);
+    let rows = done.answers.iter().map(|it| it.rows.len().saturating_add(beyond(it)));
+    rows.fold(0, usize::saturating_add)
+}
+
+/// Whether rows were left out already, as they were read.
+fn is_cut(done: &Done) -> bool {
+    done.answers.iter().any(|it| it.beyond > 0)
+}
+
+/// A read that was stopped for want of room is told how much there is.
+pub(super) fn with_bounds(error: SqlError) -> SqlError {
+    match error {
+        SqlError::Refused { state, message } if state == "54000" => {
+            SqlError::Refused { state, message: bounded(&message) }
+        }
+        other => other,
+    }
+}
+
+fn bounded(why: &str) -> String {
+    format!("{why}; at most {ROWS_MOST} rows and {ANSWER_BYTES_MOST} bytes are sent")
 }
 
 /// What is too much for an answer: a read has failed, and of a write is told that it is done.
 fn beyond(ids: &Ids, topic: Topic, text: Option<&Text>, done: &Done, why: &str) -> Vec<u8> {
-    let why = format!("{why}; at most {ROWS_MOST} rows and {ANSWER_BYTES_MOST} bytes are sent");
+    let why = bounded(why);
     if !done.wrote {
         let fault = Fault { node: done.node.clone(), ..Fault::new("54000", why) };
         return document(ids, topic, &Err(&fault)).to_string().into_bytes();

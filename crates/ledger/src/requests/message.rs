@@ -1,9 +1,14 @@
 //! A request as a client writes it: JSON, read strictly.
 
+mod statement;
+
 use serde::Deserialize;
 use serde_json::{Value, error::Category};
 
-use crate::{Offset, RequestId, codec::Writer, identity::sha256_half};
+pub(super) use statement::Statement;
+
+use crate::{Offset, RequestId, codec::Writer, identity::sha256_half, node::Sql};
+use statement::Params;
 
 /// The largest request. Kafka's own limit is about as much, unless a topic says otherwise.
 pub(super) const REQUEST_BYTES_MOST: usize = 1024 * 1024;
@@ -66,17 +71,18 @@ pub(super) enum Read {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Text {
     /// Kluster's: one statement.
-    One(String),
+    One(Statement),
     /// Statements of one transaction.
-    Many(Vec<String>),
+    Many(Vec<Statement>),
 }
 
 impl Text {
-    pub(super) fn statements(&self) -> Vec<&str> {
-        match self {
-            Self::One(sql) => vec![sql.as_str()],
-            Self::Many(all) => all.iter().map(String::as_str).collect(),
-        }
+    pub(super) fn statements(&self) -> Vec<Sql<'_>> {
+        let all = match self {
+            Self::One(one) => std::slice::from_ref(one),
+            Self::Many(all) => all.as_slice(),
+        };
+        all.iter().map(Statement::sql).collect()
     }
 }
 
@@ -115,7 +121,8 @@ struct Document {
     #[serde(rename = "clientId")]
     _client: Option<String>,
     sql_string: Option<String>,
-    statements: Option<Vec<String>>,
+    params: Option<Params>,
+    statements: Option<Vec<Statement>>,
     node: Option<String>,
     #[serde(default)]
     read: Option<Read>,
@@ -136,7 +143,11 @@ pub(super) fn read(body: &[u8]) -> Result<Asked, Unfit> {
     let document: Document = serde_json::from_slice(body)
         .map_err(|error| told(format!("the request cannot be read: {error}")))?;
     let text = match (document.sql_string, document.statements) {
-        (Some(sql), None) => Text::One(sql),
+        (Some(sql), None) => Text::One(Statement::new(sql, document.params)),
+        (None, Some(_)) if document.params.is_some() => {
+            let why = "`params` is of `sqlString`; one of `statements` has its own: {\"sql\": …, \"params\": […]}";
+            return Err(told(why.to_owned()));
+        }
         (None, Some(all)) if (1..=STATEMENTS_MOST).contains(&all.len()) => Text::Many(all),
         (None, Some(all)) => {
             let found = all.len();

@@ -13,13 +13,13 @@ use herdsman_node::Backoff;
 use tokio::time::{Instant, timeout_at};
 
 use super::{
-    answer::{Done, Fault},
+    answer::{self, Done, Fault, READ_BYTES_MOST, ROWS_MOST},
     message::{Asked, Read, Topic, only_reads},
 };
 use crate::{
     Offset,
     engine::{Committed, Condition, Ledger, RequestError, Settings},
-    node::{Engine, SqlError},
+    node::{Engine, Room, Sql, SqlError},
     table::TableChange,
 };
 
@@ -119,7 +119,10 @@ impl Performer {
         let request = asked.ids.request();
         let done = match work {
             Work::Read => return self.read(&node, &statements).await,
-            Work::Write => self.ledger.execute(&node, request, &statements, &[]).await,
+            Work::Write => {
+                let room = Room::keeping(ROWS_MOST, READ_BYTES_MOST);
+                self.ledger.execute_with(&node, request, &statements, room).await
+            }
             Work::Define(change) => self.ledger.define(&node, request, change.clone()).await,
         };
         let Committed { at, answers, acknowledged, again } = done.map_err(failed)?;
@@ -136,7 +139,7 @@ impl Performer {
     }
 
     /// Runs it without writing anything, as often as the log ends the transaction for its own sake.
-    async fn read(&self, node: &str, statements: &[&str]) -> Result<Done, Failure> {
+    async fn read(&self, node: &str, statements: &[Sql<'_>]) -> Result<Done, Failure> {
         let failed = |error: RequestError| Failure::Error(Some(node.to_owned()), error);
         let mut attempts = 0;
         loop {
@@ -159,13 +162,16 @@ impl Performer {
     async fn read_once(
         &self,
         node: &str,
-        statements: &[&str],
+        statements: &[Sql<'_>],
     ) -> Result<Option<Done>, RequestError> {
         let mut transaction = self.ledger.begin(node).await?;
         let offset = transaction.base();
+        let mut room = Room::stopping_at(ROWS_MOST, READ_BYTES_MOST);
         let mut answers = Vec::with_capacity(statements.len());
         for sql in statements {
-            answers.push(transaction.run(sql).await?);
+            let told = transaction.run_with(*sql, &mut room).await;
+            let bounded = |error| if room.is_full() { answer::with_bounds(error) } else { error };
+            answers.push(told.map_err(bounded)?);
         }
         let captured = transaction.capture().await?;
         let node = Some(node.to_owned());
@@ -277,12 +283,15 @@ fn work(asked: &Asked, topic: Topic) -> Result<Work, Fault> {
     let statements = asked.text.statements();
     let mut changes = Vec::new();
     for statement in &statements {
-        let change = TableChange::of_sql(statement);
+        let change = TableChange::of_sql(statement.text);
         changes.extend(change.map_err(|error| fault(None, &error.into()))?);
     }
     match (changes.pop(), statements.as_slice()) {
         (Some(_), _) if topic == Topic::One => {
             Err(Fault::new("25006", "what changes a table goes to the topic of the log"))
+        }
+        (Some(_), [one]) if !one.values.is_empty() => {
+            Err(Fault::new("08P01", "a statement that changes a table has no parameters"))
         }
         (Some(change), [_]) => Ok(Work::Define(change)),
         (Some(_), _) => {
@@ -292,7 +301,7 @@ fn work(asked: &Asked, topic: Topic) -> Result<Work, Fault> {
         }
         // Whether it does read only is seen when it has run.
         (None, _) if topic == Topic::One => Ok(Work::Read),
-        (None, all) if all.iter().all(|sql| only_reads(sql)) => Ok(Work::Read),
+        (None, all) if all.iter().all(|sql| only_reads(sql.text)) => Ok(Work::Read),
         (None, _) => Ok(Work::Write),
     }
 }
@@ -381,6 +390,13 @@ mod tests {
             assert_eq!(of(sql, Topic::All), all, "{sql:?}");
             assert_eq!(of(sql, Topic::One), one, "{sql:?}");
         }
+    }
+
+    #[test]
+    fn a_change_of_a_table_takes_no_values() {
+        let body = r#"{"messageId": "1", "sqlString": "DROP TABLE t", "params": [1]}"#;
+        let refused = work(&read(body.as_bytes()).unwrap(), Topic::All);
+        assert!(matches!(refused, Err(Fault { state, .. }) if state == "08P01"));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Clients that have nothing but Kafka, on a real broker.
 
 mod client;
+mod values;
 
 use std::{collections::BTreeSet, path::Path, sync::Arc, time::Duration};
 
@@ -81,6 +82,8 @@ async fn a_client_with_nothing_but_kafka_writes_and_reads_typed_rows() {
     assert_eq!(said, (&json!("OK"), &json!(true), &json!(offset)), "{again}");
 
     typed_rows_of_each_engine(&mut client, offset).await;
+    values::values_are_bound_at_every_engine(&mut client).await;
+    values::reads_beyond_an_answer_are_stopped(&herd, &mut client).await;
     refusals(&mut client, offset).await;
 
     // What is no request has no effect and no answer, and what comes after it has.

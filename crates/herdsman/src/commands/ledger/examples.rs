@@ -32,6 +32,7 @@ pub(super) const SQL: &str = "\
 Examples:
   herdsman ledger sql \"CREATE TABLE account (id bigint PRIMARY KEY, name text, balance bigint)\"
   herdsman ledger sql \"INSERT INTO account VALUES (1, 'Ada', 10)\"
+  herdsman ledger sql 'UPDATE account SET name = $1 WHERE id = $2' --param \"O'Hara\" --param 1
   herdsman ledger sql --node lite \"SELECT * FROM account\" --csv
   herdsman ledger sql \"UPDATE account SET balance = balance - 1 WHERE id = 1\" \\
                       \"UPDATE account SET balance = balance + 1 WHERE id = 2\"

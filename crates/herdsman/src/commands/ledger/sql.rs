@@ -17,6 +17,9 @@ pub(super) struct SqlArgs {
     /// The statements, each as one argument
     #[arg(value_name = "STATEMENT", required = true)]
     statements: Vec<String>,
+    /// A value for $1, the next one for $2 and so on, of the one statement there is
+    #[arg(long = "param", value_name = "VALUE", allow_hyphen_values = true)]
+    params: Vec<String>,
     /// Where to run them [default: a node that follows the log, a PostgreSQL server if there is one]
     #[arg(long, value_name = "NODE")]
     node: Option<String>,
@@ -48,10 +51,16 @@ pub(super) async fn run(args: &SqlArgs, global: &Global) -> Result<Exit, Failed>
             format!("`{node}` is no node of the ledger, expected one of {}", names.join(", "));
         return Err(Exit::Usage.with(problem));
     }
+    if !args.params.is_empty() && args.statements.len() > 1 {
+        let problem =
+            "--param is for one statement: which of several a value is for cannot be said";
+        return Err(Exit::Usage.with(problem));
+    }
     let request = Request::Sql(Sql {
         node: args.node.clone(),
         request: args.request.unwrap_or_else(random_request).to_string(),
         statements: args.statements.clone(),
+        params: args.params.clone(),
         stale: args.stale,
     });
     let Answer::Sql(done) = work::ask(&setup, &request).await? else {

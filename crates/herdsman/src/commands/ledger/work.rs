@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use herdsman_ledger::engine::request::random_request;
 use herdsman_ledger::engine::{Committed, Condition, RequestError, Verified};
-use herdsman_ledger::node::{Engine, SqlError};
+use herdsman_ledger::node::{self, Engine, Room, SqlError};
 use herdsman_ledger::table::TableChange;
-use herdsman_ledger::{Offset, RequestId};
+use herdsman_ledger::{Offset, RequestId, Value};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
@@ -37,6 +37,9 @@ pub(super) struct Sql {
     pub(super) node: Option<String>,
     pub(super) request: String,
     pub(super) statements: Vec<String>,
+    /// Of the one statement, where there is one.
+    #[serde(default)]
+    pub(super) params: Vec<String>,
     /// Whether what was committed elsewhere need not be seen.
     pub(super) stale: bool,
 }
@@ -208,28 +211,34 @@ fn told(done: Result<Answer, RequestError>) -> Answer {
 async fn sql(keeper: &Keeper, sql: &Sql) -> Result<Done, RequestError> {
     let request = RequestId::parse(&sql.request).unwrap_or_else(random_request);
     let node = keeper.choose(sql.node.as_deref()).await?;
-    let statements: Vec<&str> = sql.statements.iter().map(String::as_str).collect();
+    let refused = |state: &str, message: String| {
+        RequestError::from(SqlError::Refused { state: state.to_owned(), message })
+    };
+    let values: Result<Vec<_>, _> = sql.params.iter().map(Value::text).collect();
+    let values = values.map_err(|unfit| refused("22021", unfit.to_string()))?;
+    let statements: Vec<_> =
+        sql.statements.iter().map(|text| node::Sql { text, values: &values }).collect();
     let ledger = &keeper.ledger;
     let mut changes = Vec::new();
     for statement in &statements {
-        changes.extend(TableChange::of_sql(statement)?);
+        changes.extend(TableChange::of_sql(statement.text)?);
     }
     let done = match (changes.pop(), statements.as_slice()) {
+        (Some(_), [_]) if !values.is_empty() => {
+            let message = "a statement that changes a table has no parameters";
+            return Err(refused("08P01", message.to_owned()));
+        }
         (Some(change), [_]) => ledger.define(&node, request, change).await,
         (Some(_), _) => {
             let message =
                 "a statement that changes a table stands alone: it is a transaction of its own";
-            return Err(SqlError::Refused {
-                state: "25001".to_owned(),
-                message: message.to_owned(),
-            }
-            .into());
+            return Err(refused("25001", message.to_owned()));
         }
         (None, statements) => {
             if !sql.stale {
                 ledger.barrier(&node).await.map_err(|error| keeper.with_trouble(&node, error))?;
             }
-            ledger.execute(&node, request, statements, &[]).await
+            ledger.execute_with(&node, request, statements, Room::unlimited()).await
         }
     };
     let Committed { at, answers, acknowledged, again: _ } =

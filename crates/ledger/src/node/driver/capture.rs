@@ -15,7 +15,7 @@ use super::{Shared, guard, notes, tables::Known};
 use crate::{
     Offset,
     node::{
-        Answer, Captured, NodeError, SqlError, Transaction,
+        Answer, Captured, NodeError, Room, Sql, SqlError, Transaction,
         dialect::{Ask, Dialect, Failure, Session as _, next_rows},
         session::Rows,
         statement,
@@ -141,7 +141,7 @@ impl<D: Dialect> Transaction for Running<D> {
         self.base
     }
 
-    async fn run(&mut self, sql: &str) -> Result<Answer, SqlError> {
+    async fn run_with(&mut self, sql: Sql<'_>, room: &mut Room) -> Result<Answer, SqlError> {
         if self.failed {
             // As PostgreSQL has it; the others would go on after an error, each in its way.
             let message = "the transaction failed, and nothing more can be run in it";
@@ -149,11 +149,12 @@ impl<D: Dialect> Transaction for Running<D> {
         }
         self.failed = true;
         let dialect = &self.seat.shared.dialect;
-        let said = statement::check(sql, dialect.engine(), &self.known.catalogue)?;
+        let said = statement::check(sql.text, dialect.engine(), &self.known.catalogue)?;
+        let placed = statement::place(sql.text, sql.values, dialect.engine())?;
         let session = &mut self.session;
         let answer = async {
             dialect.check_calls(session, &said.calls).await?;
-            session.statement(sql).await
+            session.statement(&placed.sql, &placed.values, room).await
         };
         let answer = answer.await.map_err(|failure| self.seat.told(failure.into()))?;
         // MariaDB's SLEEP has an answer also when it is ended.

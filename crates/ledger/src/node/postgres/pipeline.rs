@@ -8,9 +8,12 @@ use super::{
     failed,
     wire::{HEADER, Wire, field, invalid, row},
 };
-use crate::node::{
-    dialect::Failure,
-    session::{Ask, Heard, Rows, Told},
+use crate::{
+    Value,
+    node::{
+        dialect::Failure,
+        session::{Ask, Heard, Rows, Told},
+    },
 };
 
 /// How long the answers may take. A client's statement is among them, which may have much to do.
@@ -53,7 +56,10 @@ impl Pipeline {
                     parse(&mut out, "", sql);
                     execute(&mut out, "", &[]);
                 }
-                Ask::Statement(sql, values) => self.prepare_and_execute(&mut out, sql, values),
+                Ask::Statement(sql, values) => {
+                    let texts: Vec<Option<String>> = values.iter().map(Value::to_text).collect();
+                    self.prepare_and_execute(&mut out, sql, &texts);
+                }
                 Ask::Command(sql) => self.prepare_and_execute(&mut out, sql, &[]),
                 Ask::Select(sql, values) if values.is_empty() => {
                     self.prepare_and_execute(&mut out, sql, &[]);

@@ -113,10 +113,9 @@ impl Prepared {
                 let statement = self.statements.get(sql);
                 Box::pin(said(&self.client, statement, Saying::Select, values))
             }
-            // A second statement in the text is refused here, too.
-            Ask::Statement(sql) => Box::pin(async {
-                let done = self.client.execute_typed(sql, &[]).await;
-                done.map(Told::Changed).map_err(|error| failure(&error))
+            Ask::Statement(..) => Box::pin(async {
+                let why = "a client's statement is said by itself on this connection";
+                Err(Failure::Environmental(why.to_owned()))
             }),
         }
     }
@@ -136,7 +135,7 @@ impl Prepared {
 
 fn sql_with_values(ask: &Ask) -> Option<&str> {
     match ask {
-        Ask::Command(_) | Ask::Statement(_) => None,
+        Ask::Command(_) | Ask::Statement(..) => None,
         Ask::Execute(sql, _) | Ask::Select(sql, _) => Some(sql),
     }
 }

@@ -96,7 +96,7 @@ impl Wire {
             match ask {
                 Ask::Command(sql) => texts.push(sql.as_str()),
                 Ask::Select(sql, values) if values.is_empty() => texts.push(sql.as_str()),
-                Ask::Select(..) | Ask::Execute(..) | Ask::Statement(_) => {
+                Ask::Select(..) | Ask::Execute(..) | Ask::Statement(..) => {
                     let why = "a client's own connection takes no values of ours";
                     heard.failed = Some(Failure::Environmental(why.to_owned()));
                     return heard;

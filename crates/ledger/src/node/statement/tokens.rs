@@ -1,5 +1,7 @@
 //! A statement's words, in each engine's ways of quoting.
 
+use std::ops::Range;
+
 use crate::node::Engine;
 
 /// A piece of a statement.
@@ -11,6 +13,8 @@ pub(super) enum Token {
     Name(String),
     /// A text or a number.
     Literal,
+    /// `$1`: the digits.
+    Parameter(String),
     /// Anything else, one character each.
     Sign(char),
 }
@@ -24,13 +28,23 @@ impl Token {
 
 /// Takes a statement apart.
 pub(super) fn tokens(sql: &str, engine: Engine) -> Result<Vec<Token>, &'static str> {
+    Ok(placed(sql, engine)?.into_iter().map(|(token, _)| token).collect())
+}
+
+/// The same with the bytes where each piece is.
+pub(super) fn placed(
+    sql: &str,
+    engine: Engine,
+) -> Result<Vec<(Token, Range<usize>)>, &'static str> {
     let mut from = Text { rest: sql, engine };
     let mut all = Vec::new();
     while let Some(first) = from.rest.chars().next() {
         if first.is_whitespace() {
             from.skip(first.len_utf8());
         } else if !from.comment(first)? {
-            all.push(from.token(first)?);
+            let start = sql.len() - from.rest.len();
+            let token = from.token(first)?;
+            all.push((token, start..sql.len() - from.rest.len()));
         }
     }
     Ok(all)
@@ -105,6 +119,9 @@ impl<'s> Text<'s> {
                 self.skip(1);
                 Ok(Token::Name(name))
             }
+            ('$', _) if self.rest.as_bytes().get(1).is_some_and(u8::is_ascii_digit) => {
+                self.parameter()
+            }
             ('$', Engine::Postgres) => self.dollar(),
             ('@', Engine::MariaDb) => {
                 Err("a variable could switch capturing off, and is not for a ledger's transaction")
@@ -146,10 +163,21 @@ impl<'s> Text<'s> {
             }
             self.take(|it| it.is_ascii_digit());
         }
+        self.ends_before_a_word().map(|()| Token::Literal)
+    }
+
+    /// `$1`, on every engine.
+    fn parameter(&mut self) -> Result<Token, &'static str> {
+        self.skip(1);
+        let digits = self.take(|it| it.is_ascii_digit()).to_owned();
+        self.ends_before_a_word().map(|()| Token::Parameter(digits))
+    }
+
+    fn ends_before_a_word(&self) -> Result<(), &'static str> {
         if self.rest.starts_with(is_word) {
             return Err("a number runs into a word; put a blank between them");
         }
-        Ok(Token::Literal)
+        Ok(())
     }
 
     /// To its end, where the quote is not doubled.
@@ -180,9 +208,7 @@ impl<'s> Text<'s> {
         let end = self.rest.find(|it: char| !is_word(it) && !it.is_ascii_digit());
         let tag = end.and_then(|end| self.rest.split_at_checked(end));
         match tag {
-            Some((tag, rest))
-                if rest.starts_with('$') && !tag.starts_with(|it: char| it.is_ascii_digit()) =>
-            {
+            Some((tag, rest)) if rest.starts_with('$') => {
                 let close = format!("${tag}$");
                 let body = rest.get(1..).unwrap_or_default();
                 let end = body.find(&close).ok_or("a quote does not end")?;

@@ -6,13 +6,13 @@ fn ids() -> Ids {
 }
 
 fn one() -> Text {
-    Text::One("SELECT".to_owned())
+    Text::One(message::Statement::new("SELECT".to_owned(), None))
 }
 
 fn rows_answer(types: &[&str], rows: Vec<Vec<Option<String>>>) -> node::Answer {
     let columns = (0..types.len()).map(|i| format!("c{i}")).collect();
     let types = types.iter().map(|it| (*it).to_owned()).collect();
-    node::Answer { affected: 0, columns, types, rows }
+    node::Answer { columns, types, rows, ..node::Answer::default() }
 }
 
 fn told(text: Option<&Text>, outcome: &Result<Done, Fault>) -> Value {
@@ -67,7 +67,8 @@ fn one_statement_is_answered_in_klusters_form_and_several_in_a_list() {
     );
     let changed = node::Answer { affected: 3, ..node::Answer::default() };
     let done = Done { answers: vec![changed, answer], ..done };
-    let many = Text::Many(vec!["A".to_owned(), "B".to_owned()]);
+    let statement = |sql: &str| message::Statement::new(sql.to_owned(), None);
+    let many = Text::Many(["A", "B"].map(statement).into());
     let said = told(Some(&many), &Ok(done));
     assert_eq!(said["rowsChanged"], 3);
     assert_eq!(
@@ -99,8 +100,10 @@ fn an_error_has_its_sqlstate_and_klusters_result_code() {
 fn an_answer_has_its_limits_and_a_write_is_told_to_be_done_all_the_same() {
     let many = vec![vec![Some("1".to_owned())]; ROWS_MOST + 1];
     let wide = vec![vec![Some("x".repeat(ANSWER_BYTES_MOST))]];
-    for rows in [many, wide] {
-        let answer = node::Answer { affected: 9, ..rows_answer(&["text"], rows) };
+    let few = vec![vec![Some("1".to_owned())]];
+    // The last one was cut when it was read.
+    for (rows, beyond) in [(many, 0), (wide, 0), (few, 1)] {
+        let answer = node::Answer { affected: 9, beyond, ..rows_answer(&["text"], rows) };
         let read = Done { answers: vec![answer], ..Done::default() };
         let said = told(Some(&one()), &Ok(read.clone()));
         assert_eq!(said["sqlstate"], "54000", "{said}");

@@ -9,7 +9,7 @@ fn requests_are_read_in_klusters_form_and_in_ours() {
     let klusters = read(br#"{"messageId": "1", "clientId": "web", "sqlString": "SELECT 1"}"#);
     let expected = Asked {
         ids: ids_of("1", Some("web")),
-        text: Text::One("SELECT 1".to_owned()),
+        text: Text::One(Statement::new("SELECT 1".to_owned(), None)),
         node: None,
         read: Read::Session,
         after: None,
@@ -20,12 +20,21 @@ fn requests_are_read_in_klusters_form_and_in_ours() {
     );
     let expected = Asked {
         ids: ids_of("1", None),
-        text: Text::Many(vec!["A".to_owned(), "B".to_owned()]),
+        text: Text::Many(["A", "B"].map(|it| Statement::new(it.to_owned(), None)).into()),
         node: Some("pg".to_owned()),
         read: Read::Linearizable,
         after: Some(Offset(7)),
     };
     assert_eq!(ours, Ok(expected));
+    // Values, in both.
+    let values = [crate::Value::Int(7)];
+    for body in [
+        r#"{"messageId": "1", "sqlString": "A", "params": [7]}"#,
+        r#"{"messageId": "1", "statements": [{"sql": "A", "params": [7]}, "B"]}"#,
+    ] {
+        let asked = read(body.as_bytes()).unwrap();
+        assert_eq!(asked.text.statements()[0], Sql { text: "A", values: &values }, "{body}");
+    }
 }
 
 #[test]
@@ -34,6 +43,8 @@ fn what_is_wrong_is_told_where_there_is_an_id() {
         (r#"{"messageId": "1"}"#, "expected one of"),
         (r#"{"messageId": "1", "sqlString": "A", "statements": ["B"]}"#, "expected one of"),
         (r#"{"messageId": "1", "statements": []}"#, "`statements` has 0"),
+        (r#"{"messageId": "1", "statements": ["A"], "params": [1]}"#, "`params` is of `sqlString`"),
+        (r#"{"messageId": "1", "sqlString": "A", "params": [[]]}"#, "params[0]: expected null"),
         (r#"{"messageId": "1", "sqlString": "A", "topic": "other"}"#, "unknown field `topic`"),
         (r#"{"messageId": "1", "sqlString": 7}"#, "expected a string"),
         (r#"{"messageId": "1", "sqlString": "A", "after": -1}"#, "after"),

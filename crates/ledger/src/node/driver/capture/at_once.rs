@@ -3,31 +3,42 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use super::{Begun, Running, Seat, changes::ending};
-use crate::node::{
-    Answer, Captured, NodeError, SqlError,
-    dialect::{Ask, Dialect, Session as _, next_rows},
-    driver::{Shared, keep},
-    session::Told,
-    statement,
+use crate::{
+    Value,
+    node::{
+        Answer, Captured, NodeError, Sql, SqlError,
+        dialect::{Ask, Dialect, Session as _, next_rows},
+        driver::{Shared, keep},
+        session::Told,
+        statement,
+    },
 };
 
 /// A whole transaction at once, where everything can be said before the first answer is there: what the tables are is
 /// known, and no statement gives rows. `None` where it has to be run step by step; nothing has happened then.
 pub(in crate::node::driver) async fn at_once<D: Dialect>(
     shared: &Arc<Shared<D>>,
-    statements: &[&str],
+    statements: &[Sql<'_>],
 ) -> Result<Option<(Vec<Answer>, Captured)>, SqlError> {
     let dialect = &shared.dialect;
     let Some(known) = shared.tables.known() else { return Ok(None) };
-    if statements.iter().any(|sql| !dialect.is_plain_change(sql)) {
+    let plain = |sql: &Sql<'_>| {
+        // Of bytes it has to be known that they are wanted.
+        dialect.is_plain_change(sql.text, !sql.values.is_empty())
+            && !sql.values.iter().any(|value| matches!(value, Value::Bytes(_)))
+    };
+    if !statements.iter().all(plain) {
         return Ok(None);
     }
     let mut named = BTreeSet::new();
     for sql in statements {
         // Why not, is said in its place.
-        let Ok(said) = statement::check(sql, dialect.engine(), &known.catalogue) else {
+        let Ok(said) = statement::check(sql.text, dialect.engine(), &known.catalogue) else {
             return Ok(None);
         };
+        if statement::place(sql.text, sql.values, dialect.engine()).is_err() {
+            return Ok(None);
+        }
         named.extend(said.named);
     }
     // Whether the log waits for it is known from its first lock on.
@@ -42,7 +53,9 @@ pub(in crate::node::driver) async fn at_once<D: Dialect>(
     let begins = dialect.begin_snapshot();
     let mut asks: Vec<Ask> = begins.iter().copied().map(Ask::command).collect();
     asks.push(Ask::select(&known.place));
-    asks.extend(statements.iter().map(|sql| Ask::Statement((*sql).to_owned())));
+    asks.extend(
+        statements.iter().map(|sql| Ask::Statement(sql.text.to_owned(), sql.values.to_owned())),
+    );
     asks.extend(ending(None, &known, dialect));
     let mut told = match session.together(asks).await.all() {
         Ok(told) => told.skip(begins.len()),

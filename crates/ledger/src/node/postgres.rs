@@ -371,8 +371,28 @@ fn failed(state: &str, message: String) -> Failure {
         _ if state == "55P03" => Failure::Conflict(message),
         Some(
             "0A" | "21" | "22" | "23" | "26" | "2B" | "2F" | "34" | "38" | "39" | "42" | "44"
-            | "P0" | "25",
+            | "54" | "P0" | "25",
         ) => Failure::refused(state, message),
         _ => Failure::Environmental(format!("{message} (SQLSTATE {state})")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_statement_or_the_data_is_to_blame_for_is_refused_and_trouble_is_tried_again() {
+        let failed = |state| failed(state, "why".to_owned());
+        // The last one: a value that is too long for an index, or more than a transaction may change.
+        for state in ["23505", "22P02", "42703", "25P02", "54000"] {
+            assert_eq!(failed(state), Failure::refused(state, "why"));
+        }
+        for state in ["40001", "40P01", "55P03"] {
+            assert_eq!(failed(state), Failure::Conflict("why".to_owned()));
+        }
+        for state in ["53100", "53200", "57P01", "08006", "58030", "XX000"] {
+            assert!(matches!(failed(state), Failure::Environmental(_)), "{state}");
+        }
     }
 }

@@ -55,9 +55,10 @@ impl KafkaLogConfig {
         client
             .set("acks", "all")
             .set("enable.idempotence", "true")
-            .set("max.in.flight.requests.per.connection", "5")
-            // Whoever waits for one record has waited long enough; what comes meanwhile shares the next request.
+            // Whoever waits for one record has waited long enough; what comes meanwhile shares the next request, with one sync
+            // of the broker's disk, and comes to the nodes in one piece.
             .set("linger.ms", "0")
+            .set("max.in.flight.requests.per.connection", "1")
             .set("message.timeout.ms", "10000")
             .set("message.max.bytes", RECORD_BYTES_MOST.to_string());
         client

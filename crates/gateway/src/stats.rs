@@ -66,8 +66,8 @@ struct Mark {
 }
 
 impl PoolStats {
-    /// Adds what a client has done. One at a time, which the pool's lock sees to: so the processor need not, whose additions
-    /// for many at once cost as much as the rest of a small transaction's way through the pool.
+    /// Adds what a client has done. One at a time, which the pool's lock sees to: locked additions would be six more for each
+    /// transaction.
     #[inline]
     pub(crate) fn count(&self, deeds: Deeds) {
         let Deeds { transaction, queries, prepared, to_server, to_client } = deeds;

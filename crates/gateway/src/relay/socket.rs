@@ -140,8 +140,8 @@ pub(super) fn flush<S: Socket>(socket: &mut S, cx: &mut Context<'_>) -> io::Resu
     if socket.plain().is_some() { Ok(()) } else { flush_wrapped(socket, cx) }
 }
 
-// TLS, apart from what plain sockets need. It is used as often where it is used at all; within the rest, that would be too large
-// to become one piece of code.
+// TLS, apart from what plain sockets need: where it was counted as well, its code is laid out within theirs otherwise, and
+// what each message executes is no longer one piece.
 
 #[inline(never)]
 fn receive_wrapped<S: Socket>(

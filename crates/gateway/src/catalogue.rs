@@ -104,6 +104,7 @@ async fn read(shared: &Arc<Shared>, pools: &Arc<PoolSet>) -> Result<Functions, S
         settings: &settings,
         tried: &[],
         worker: 0,
+        last: None,
     };
     let at_once = checkout::at_once(shared, pools, &pools.rules.load_full(), &mut need)
         .map_err(|error| error.message)?;

@@ -34,6 +34,8 @@ pub(crate) struct Need<'a> {
     /// Nodes that have failed it already.
     pub(crate) tried: &'a [usize],
     pub(crate) worker: usize,
+    /// The pool it had last. Most have the same again, and need not look for it.
+    pub(crate) last: Option<Arc<Pool>>,
 }
 
 /// A connection, if one can be had without waiting: a node is chosen and its pool has an idle connection.
@@ -49,7 +51,8 @@ pub(crate) fn at_once(
 ) -> Result<Option<Lease>, Problem> {
     match choose(shared, pools, rules, need, need.tried) {
         Choice::Node { node, writer, epoch } => {
-            let pool = pools.pool(node);
+            let last = need.last.take().filter(|pool| pool.node == node);
+            let pool = last.unwrap_or_else(|| pools.pool(node));
             let now = shared.clock.now();
             let Some(server) = pool.idle(need.worker, need.settings, now) else { return Ok(None) };
             let lease = Lease::new(server, pool, epoch, writer);
@@ -119,6 +122,7 @@ pub(crate) async fn welcome(
             settings,
             tried: &tried,
             worker,
+            last: None,
         };
         let mut lease = match at_once(shared, pools, &pools.rules.load_full(), &mut need)? {
             Some(lease) => lease,

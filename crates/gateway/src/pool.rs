@@ -28,7 +28,7 @@ use arc_swap::ArcSwap;
 use tokio::time::Instant;
 
 use crate::settings::Settings;
-use crate::stats::PoolStats;
+use crate::stats::{Deeds, PoolStats};
 use state::{State, Todo};
 
 use connect::Connect;
@@ -116,6 +116,12 @@ impl Pool {
                 return Some(server);
             }
         }
+    }
+
+    /// Counts what a client has done and goes on with; one that is done gives back its connection with that.
+    pub(crate) fn count(&self, deeds: Deeds) {
+        let _one_at_a_time = self.lock();
+        self.stats.count(deeds);
     }
 
     /// Its connections and clients, counted.

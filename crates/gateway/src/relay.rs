@@ -19,7 +19,7 @@ use crate::client::{Card, Order, State};
 use crate::config::{PoolMode, Target};
 use crate::herd::Causal;
 use crate::listen::{Client, ClientStream};
-use crate::pool::{Lease, Rules};
+use crate::pool::{Lease, Pool, Rules};
 use crate::session::{After, Elsewhere, Session, Told};
 use crate::shared::Shared;
 use crate::wire::Problem;
@@ -35,6 +35,7 @@ const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Serves a client until it leaves.
 pub(crate) async fn serve(client: Client, shared: Arc<Shared>) {
+    let revision = client.card.pools.revision();
     let rules = client.card.pools.rules.load_full();
     let mut work = Work::borrow();
     work.input.put(&client.unread);
@@ -54,7 +55,9 @@ pub(crate) async fn serve(client: Client, shared: Arc<Shared>) {
         card: client.card,
         shared,
         rules,
+        revision,
         lease: None,
+        last: None,
         work: Some(work),
         target: client.target,
         causal: Causal::default(),
@@ -95,7 +98,11 @@ struct Relay {
     card: Arc<Card>,
     shared: Arc<Shared>,
     rules: Arc<Rules>,
+    /// Of the rules.
+    revision: u64,
     lease: Option<Lease>,
+    /// The pool of the last one.
+    last: Option<Arc<Pool>>,
     /// Buffers, while there is something in them.
     work: Option<Box<Work>>,
     /// Where everything goes, by the client's own wish.
@@ -253,7 +260,7 @@ impl Relay {
 
     fn drop_lease(&mut self) {
         if let Some(lease) = &self.lease {
-            self.flow.settle(&lease.pool.stats, 0);
+            lease.pool.count(self.flow.deeds());
         }
         self.card.cancel.set(None);
         self.card.node.store(0, Ordering::Relaxed);

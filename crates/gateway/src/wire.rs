@@ -43,7 +43,12 @@ pub fn header(bytes: &[u8]) -> Result<Option<Header>, Malformed> {
 }
 
 /// The text up to the next zero byte, and what follows it.
+#[inline]
 pub(crate) fn cstr(bytes: &[u8]) -> Result<(&[u8], &[u8]), Malformed> {
+    // Most names are empty: they are not searched for their end.
+    if let [0, rest @ ..] = bytes {
+        return Ok((&[], rest));
+    }
     let end = memchr::memchr(0, bytes).ok_or(Malformed("a text does not end"))?;
     match bytes.split_at_checked(end) {
         Some((text, [_, rest @ ..])) => Ok((text, rest)),

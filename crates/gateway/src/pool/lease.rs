@@ -8,6 +8,7 @@ use super::Pool;
 use super::server::{Server, Use};
 use crate::settings::Settings;
 use crate::statements::ServerStatements;
+use crate::stats::Deeds;
 
 /// Settings, role, prepared statements, temporary tables, cursors, locks, LISTEN: all of it.
 const RESET: &str = "DISCARD ALL";
@@ -41,6 +42,15 @@ impl Lease {
         let Self { mut server, pool, .. } = self;
         server.used = now;
         pool.put(server, worker, now);
+    }
+
+    /// As [`Lease::give_back`], with what the client has done. Returns the pool, for the client's next transaction.
+    #[inline]
+    pub(crate) fn give_back_after(self, worker: usize, now: u64, deeds: Deeds) -> Arc<Pool> {
+        let Self { mut server, pool, .. } = self;
+        server.used = now;
+        pool.put_after(server, worker, now, deeds);
+        pool
     }
 
     /// As [`Lease::give_back`], after everything that a session can leave behind has been thrown away: for a client that

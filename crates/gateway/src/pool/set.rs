@@ -23,6 +23,8 @@ pub(crate) struct PoolSet {
     pub(crate) user: Arc<str>,
     /// What the configuration says of them, now.
     pub(crate) rules: Arc<ArcSwap<Rules>>,
+    /// How often they have changed.
+    revision: AtomicU64,
     connector: Arc<dyn Connect>,
     /// By the node's index. Read without a lock; replaced under `growing`.
     pools: ArcSwap<Vec<Option<Arc<Pool>>>>,
@@ -76,6 +78,7 @@ impl PoolSet {
             database: database.into(),
             user: user.into(),
             rules: Arc::new(ArcSwap::from_pointee(rules)),
+            revision: AtomicU64::new(0),
             connector,
             pools: ArcSwap::default(),
             growing: Mutex::new(Growing { paused }),
@@ -102,6 +105,7 @@ impl PoolSet {
     /// replace the old ones as these come back.
     pub(crate) fn change(&self, rules: Rules) {
         let old = self.rules.swap(Arc::new(rules));
+        self.revision.fetch_add(1, Ordering::Release);
         let new = self.rules.load();
         let other = old.dbname != new.dbname || old.login.user != new.login.user;
         for pool in self.pools() {
@@ -116,6 +120,12 @@ impl PoolSet {
         if other {
             self.forget_welcomes();
         }
+    }
+
+    /// Changes after `rules` have: who looks at them often can tell without taking hold of them. To be read before them.
+    #[inline]
+    pub(crate) fn revision(&self) -> u64 {
+        self.revision.load(Ordering::Acquire)
     }
 
     /// What a server reported to a session with the settings of this id, if that is still known.

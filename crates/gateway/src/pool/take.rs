@@ -15,6 +15,7 @@ use super::queue::{Answer, Ticket, Waiter};
 use super::server::{Server, ServerIdentity, Slot, Use, fd_of};
 use super::state::{Fate, State, Todo, is_stale};
 use crate::settings::Settings;
+use crate::stats::Deeds;
 
 /// Numbers of server connections, over all pools.
 static LAST_ID: AtomicU64 = AtomicU64::new(0);
@@ -176,6 +177,21 @@ impl Pool {
     #[inline]
     pub(super) fn put(self: &Arc<Self>, server: Box<Server>, worker: usize, now: u64) {
         let mut state = self.lock();
+        state.now = state.now.max(now);
+        self.place(state, server, worker);
+    }
+
+    /// As [`Pool::put`], and counts what the client has done.
+    #[inline]
+    pub(super) fn put_after(
+        self: &Arc<Self>,
+        server: Box<Server>,
+        worker: usize,
+        now: u64,
+        deeds: Deeds,
+    ) {
+        let mut state = self.lock();
+        self.stats.count(deeds);
         state.now = state.now.max(now);
         self.place(state, server, worker);
     }

@@ -16,6 +16,7 @@ use crate::client::{Card, State};
 use crate::config::{Target, WriteGuard};
 use crate::listen::ClientStream;
 use crate::pool::Lease;
+use crate::stats::{self, Deeds};
 use crate::wire::Problem;
 use crate::wire::error::code;
 
@@ -33,6 +34,7 @@ macro_rules! need {
             settings: $relay.session.settings(),
             tried: &$relay.tried,
             worker: $relay.worker,
+            last: $relay.last.take(),
         }
     }};
 }
@@ -68,9 +70,10 @@ impl Relay {
 
     /// What the configuration says now.
     fn follow_rules(&mut self) {
-        let rules = self.card.pools.rules.load();
-        if !Arc::ptr_eq(&rules, &self.rules) {
-            self.rules = Arc::clone(&rules);
+        let revision = self.card.pools.revision();
+        if revision != self.revision {
+            self.revision = revision;
+            self.rules = self.card.pools.rules.load_full();
         }
     }
 
@@ -243,32 +246,33 @@ impl Relay {
             let early = self.session.take_early() || lease.server.commits_early;
             self.shared.herd.wrote(&mut self.causal, early);
         }
-        let stats = &lease.pool.stats;
-        self.flow.settle(stats, 0);
-        if let Some(began) = self.began.take() {
-            let micros = began.elapsed().as_micros();
-            stats.transaction.record(u64::try_from(micros).unwrap_or(u64::MAX));
-        }
-        stats.transactions.fetch_add(1, Ordering::Relaxed);
+        let micros = self.began.take().map(|began| began.elapsed().as_micros());
         let queries = std::mem::take(&mut self.session.queries);
-        stats.queries.fetch_add(queries, Ordering::Relaxed);
-        stats.count_prepared(std::mem::take(&mut self.session.prepared));
-        transfer::count(&self.card.transactions, 1);
-        transfer::count(&self.card.queries, queries);
+        let deeds = Deeds {
+            transaction: Some(micros.map(|micros| u64::try_from(micros).unwrap_or(u64::MAX))),
+            queries,
+            prepared: std::mem::take(&mut self.session.prepared),
+            ..self.flow.deeds()
+        };
+        stats::add(&self.card.transactions, 1);
+        stats::add(&self.card.queries, queries);
         self.card.prepared.store(self.session.prepared_statements(), Ordering::Relaxed);
         self.stuck = Stuck::Not;
         self.card.enter(State::Idle, now);
         if self.session.pinned().is_some() {
+            lease.pool.count(deeds);
             return;
         }
         let clean = self.session.leaves_clean();
         self.card.cancel.set(None);
         self.card.node.store(0, Ordering::Relaxed);
         self.session.detach();
-        if let Some(lease) = self.lease.take()
-            && clean
-        {
-            lease.give_back(self.worker, now);
+        match self.lease.take() {
+            Some(lease) if clean => {
+                self.last = Some(lease.give_back_after(self.worker, now, deeds));
+            }
+            Some(lease) => lease.pool.count(deeds),
+            None => {}
         }
     }
 }

@@ -2,20 +2,19 @@
 
 use std::cell::Cell;
 use std::io;
-use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::task::{Context as Wakes, Poll, ready};
 
 use super::buffers::Work;
 use super::guard::Check;
-use super::socket::{Socket, poll_receive, poll_send, poll_wake, receive};
+use super::socket::{Socket, flush, poll_receive, poll_send, poll_wake, receive};
 use super::{End, Relay, Stuck};
 use crate::client::{Card, Order, State};
 use crate::config::{PoolMode, WriteGuard};
 use crate::listen::ClientStream;
-use crate::pool::Server;
+use crate::pool::{Pool, Server};
 use crate::session::{Context, Elsewhere, Fed, Held, Received, Told};
-use crate::stats::PoolStats;
+use crate::stats::{self, Deeds};
 use crate::wire::Problem;
 use crate::wire::error::code;
 
@@ -37,13 +36,18 @@ pub(super) struct Flow {
 }
 
 impl Flow {
-    /// Counts them once there are more than `most`.
+    /// What is to be counted, which is then forgotten.
     #[inline]
-    pub(super) fn settle(&mut self, stats: &PoolStats, most: u64) {
-        if self.to_server + self.to_client > most {
-            stats.bytes_to_server.fetch_add(self.to_server, Ordering::Relaxed);
-            stats.bytes_to_client.fetch_add(self.to_client, Ordering::Relaxed);
-            *self = Self::default();
+    pub(super) fn deeds(&mut self) -> Deeds {
+        let Self { to_server, to_client } = std::mem::take(self);
+        Deeds { to_server, to_client, ..Deeds::default() }
+    }
+
+    /// Counts them if there are many.
+    #[inline]
+    fn settle(&mut self, pool: &Pool) {
+        if self.to_server + self.to_client > FLOW {
+            pool.count(self.deeds());
         }
     }
 }
@@ -272,7 +276,7 @@ impl Relay {
             Ok(0) => Step::Still,
             Ok(count) => {
                 self.flow.to_server += u64::try_from(count).unwrap_or_default();
-                self.flow.settle(&lease.pool.stats, FLOW);
+                self.flow.settle(&lease.pool);
                 sent_away(&mut work.out.to_server, &mut work.server_sent);
                 work.server_begun = !work.out.to_server.is_empty();
                 Step::Moved
@@ -310,7 +314,7 @@ impl Relay {
                 Poll::Ready(Ok(0) | Err(_)) => return lost("it is no longer the proven primary"),
                 Poll::Ready(Ok(count)) => {
                     self.flow.to_client += u64::try_from(count).unwrap_or_default();
-                    self.flow.settle(&lease.pool.stats, FLOW);
+                    self.flow.settle(&lease.pool);
                     new = room.get(..count).unwrap_or_default();
                 }
             }
@@ -421,12 +425,8 @@ fn held(server: &mut Server) -> Held<'_> {
 }
 
 /// Counts for a client. Nobody but its own task does, so that nobody else can come in between.
-pub(super) fn count(counter: &AtomicU64, more: u64) {
-    counter.store(counter.load(Ordering::Relaxed).wrapping_add(more), Ordering::Relaxed);
-}
-
 fn count_bytes(counter: &AtomicU64, bytes: usize) {
-    count(counter, u64::try_from(bytes).unwrap_or_default());
+    stats::add(counter, u64::try_from(bytes).unwrap_or_default());
 }
 
 /// Forgets what has been sent: all of it, or as much as is worth moving the rest for.
@@ -456,11 +456,7 @@ fn send<S: Socket>(
             Poll::Ready(Err(error)) => return Err(error),
         }
     }
-    if stream.plain().is_none()
-        && let Poll::Ready(Err(error)) = Pin::new(stream).poll_flush(cx)
-    {
-        return Err(error);
-    }
+    flush(stream, cx)?;
     Ok(*sent - before)
 }
 

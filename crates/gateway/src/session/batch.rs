@@ -234,6 +234,10 @@ pub(super) fn seen(sql: &[u8], cx: &Context<'_>) -> Seen {
 
 /// What one text is; `effect`, where it is known already.
 fn look(sql: &[u8], effect: Option<&Effect>, cx: &Context<'_>) -> Look {
+    if cx.classifier.classify_plain(sql).is_some_and(Class::is_read) {
+        // It has no comment, and what only reads begins nothing.
+        return Look { read: !is_show(sql), read_only: false, target: None };
+    }
     let Ok(text) = str::from_utf8(sql) else {
         return Look { read: false, read_only: false, target: None };
     };

@@ -69,12 +69,6 @@ impl Expects {
         self.queue.front().copied()
     }
 
-    /// What is to come, if it is one thing only.
-    #[inline]
-    pub(super) fn only(&self) -> Option<Expect> {
-        if self.queue.len() == 1 { self.front() } else { None }
-    }
-
     #[inline]
     pub(super) fn front_mut(&mut self) -> Option<&mut Expect> {
         self.queue.front_mut()
@@ -90,6 +84,7 @@ impl Expects {
         self.queue.is_empty()
     }
 
+    #[inline]
     pub(super) fn clear(&mut self) {
         self.queue.clear();
     }
@@ -114,6 +109,7 @@ impl Expects {
     }
 
     /// What is to come, in order.
+    #[inline]
     pub(super) fn iter(&self) -> impl Iterator<Item = &Expect> {
         self.queue.iter()
     }

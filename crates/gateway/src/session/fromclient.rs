@@ -113,15 +113,17 @@ impl Session {
         match head.tag {
             frontend::TERMINATE => return Ok(Taken::Stop(Fed::Goodbye)),
             frontend::QUERY => return self.simple(head, body, lease),
-            frontend::PARSE => return self.parse(head, body, lease),
+            frontend::PARSE => return self.parse(head, rest, lease),
             frontend::BIND => return self.bind(head, rest, lease),
             frontend::DESCRIBE | frontend::CLOSE => {
                 let Some(body) = body else { return more(head.len, NAMES) };
-                self.named(head, body, lease)?;
+                let message = rest.get(..head.len).unwrap_or_default();
+                self.named(message, body, lease)?;
             }
             frontend::EXECUTE => {
                 let Some(body) = body else { return more(head.len, NAMES) };
-                self.execute(head, body, lease)?;
+                let message = rest.get(..head.len).unwrap_or_default();
+                self.execute(message, body, lease)?;
             }
             frontend::SYNC => self.sync(lease),
             frontend::FLUSH if !self.batch_runs() => {

@@ -185,10 +185,12 @@ impl Session {
             let Some(body) = rest.get(HEADER..head.len) else { return Ok(0) };
             at += head.len;
             match head.tag {
+                // The unnamed statement.
+                frontend::PARSE if body.first() == Some(&0) => return Ok(0),
                 frontend::PARSE => {
                     let parse = frontend::parse(body)?;
                     let known = found.iter().any(|(name, _): &(&[u8], _)| *name == parse.name);
-                    if parse.name.is_empty() || known || self.names.contains_key(parse.name) {
+                    if known || self.names.contains_key(parse.name) {
                         return Ok(0);
                     }
                     let statement = statements::intern(parse.query, parse.types);

@@ -75,8 +75,8 @@ impl Classifier {
         self.remembered(sql.as_bytes(), hash, generation, || self.look(sql, hash))
     }
 
-    /// The class of a plain text: one of up to 512 bytes of ASCII with no string, quoted name, parameter or comment in it,
-    /// and so with no [hint](super::hint). `None` for any other: see [`classify`](Self::classify).
+    /// The class of a plain text: one of up to 512 bytes of ASCII with no string, quoted name or comment in it, and so with
+    /// no [hint](super::hint). `None` for any other: see [`classify`](Self::classify).
     ///
     /// Cheaper than that, since texts that differ in whole numbers only are looked at once.
     ///
@@ -86,6 +86,8 @@ impl Classifier {
     /// let classifier = Classifier::new();
     /// let class = classifier.classify_plain(b"SELECT name FROM sheep WHERE id = 407");
     /// assert_eq!(class.map(|class| class.kind), Some(Kind::Read));
+    /// let class = classifier.classify_plain(b"UPDATE sheep SET name = $1 WHERE id = $2");
+    /// assert_eq!(class.map(|class| class.kind), Some(Kind::Write));
     /// assert_eq!(classifier.classify_plain(b"SELECT 'a string'"), None);
     /// ```
     #[inline]

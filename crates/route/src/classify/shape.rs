@@ -11,6 +11,8 @@ enum Part {
     /// Of a word.
     Word,
     Digit,
+    /// Before a digit: begins a parameter.
+    Dollar,
     Dot,
     /// Two of them begin a comment; so does a slash before a star.
     Dash,
@@ -26,6 +28,7 @@ const PARTS: [Part; 256] = {
         parts[byte as usize] = match byte {
             b'0'..=b'9' => Part::Digit,
             b'A'..=b'Z' | b'a'..=b'z' | b'_' => Part::Word,
+            b'$' => Part::Dollar,
             b'.' => Part::Dot,
             b'-' => Part::Dash,
             b'/' => Part::Slash,
@@ -60,9 +63,9 @@ const PARTS: [Part; 256] = {
     parts
 };
 
-/// Writes the shape of `sql` to the beginning of `room`: the text, with a zero for each of its whole numbers. `None` where
-/// something in it would have to be understood first: a string, a quoted name, a comment, a parameter, a number of another
-/// form, anything but ASCII.
+/// Writes the shape of `sql` to the beginning of `room`: the text, with a zero for each of its whole numbers, those of
+/// parameters (`$1`) too. `None` where something in it would have to be understood first: a string, a quoted name, a comment, a
+/// number of another form, anything but ASCII.
 ///
 /// Texts of one shape have the same tokens, and only numbers among them differ.
 pub(super) fn shape<'a>(sql: &[u8], room: &'a mut [u8; LONGEST]) -> Option<&'a [u8]> {
@@ -84,6 +87,10 @@ pub(super) fn shape<'a>(sql: &[u8], room: &'a mut [u8; LONGEST]) -> Option<&'a [
                 kept = b'0';
             }
             Part::Stop => return None,
+            // `$$`, `$a$`, `a$1`: of a string or a name.
+            Part::Dollar if word || number => return None,
+            Part::Dollar if !sql.get(at + 1).is_some_and(u8::is_ascii_digit) => return None,
+            Part::Dollar => {}
             Part::Dash if sql.get(at + 1) == Some(&b'-') => return None,
             Part::Slash if sql.get(at + 1) == Some(&b'*') => return None,
             Part::Sign | Part::Dot | Part::Dash | Part::Slash => {
@@ -152,6 +159,7 @@ mod tests {
             ("SELECT a FROM t WHERE id=407,-13;", "SELECT a FROM t WHERE id=0,-0;"),
             ("SELECT f1(12), t2.c30, int4(5)", "SELECT f1(0), t2.c30, int4(0)"),
             ("SELECT 7 - 8 / 9 * .5", "SELECT 0 - 0 / 0 * .0"),
+            ("SELECT $1, $23 WHERE a=$4", "SELECT $0, $0 WHERE a=$0"),
             ("", ""),
         ];
         for (sql, expected) in cases {
@@ -180,6 +188,9 @@ mod tests {
             "SELECT a FROM t WHERE id=4;",
             "SELECT .5",
             "SELECT 5.",
+            "SELECT $1",
+            "SELECT $22",
+            "SELECT $1,3",
         ];
         for one in texts {
             let mut room = [0; LONGEST];
@@ -197,7 +208,14 @@ mod tests {
         let none = [
             "SELECT 'a'",
             "SELECT \"a\"",
-            "SELECT $1",
+            "SELECT $a",
+            "SELECT a$1",
+            "SELECT 2$1",
+            "SELECT $1a",
+            "SELECT $1.5",
+            "SELECT $1$2",
+            "SELECT $1$$a$$",
+            "SELECT $",
             "SELECT $$a$$",
             "SELECT 1 -- a",
             "SELECT 1 /* a */",

@@ -23,10 +23,11 @@ impl Session {
     pub(super) fn parse(
         &mut self,
         head: Header,
-        body: Option<&[u8]>,
+        rest: &[u8],
         lease: &mut Leased<'_>,
     ) -> Result<Taken, Malformed> {
-        let Some(body) = body else { return more(head.len, PARSE) };
+        let Some(message) = rest.get(..head.len) else { return more(head.len, PARSE) };
+        let body = message.get(HEADER..).unwrap_or_default();
         self.go_ahead(lease);
         let parse = frontend::parse(body)?;
         self.guard_batch(lease);
@@ -35,8 +36,12 @@ impl Session {
         if parse.name.is_empty() {
             self.prepared.server_parses += 1;
             self.unnamed.set(parse.query, parse.types);
-            let (query, types) = self.stand_in().unwrap_or((parse.query, parse.types));
-            frontend::put_parse(&mut lease.out.to_server, b"", query, types);
+            match self.stand_in() {
+                Some((query, types)) => {
+                    frontend::put_parse(&mut lease.out.to_server, b"", query, types);
+                }
+                None => lease.out.to_server.extend_from_slice(message),
+            }
             self.expects.push(Expect::Parse { shown: true, id: 0 });
             return Ok(Taken::Bytes(head.len));
         }
@@ -111,16 +116,20 @@ impl Session {
             Some(_) => REFUSED,
             None => self.use_statement(bind.statement, statement.as_deref(), lease),
         };
-        let shorter = bind.statement.len();
-        let len = head.len - 1 - shorter + name.len();
-        let len =
-            i32::try_from(len).map_err(|_| Malformed("it is longer than a message can be"))?;
-        lease.out.to_server.push(frontend::BIND);
-        lease.out.to_server.extend_from_slice(&len.to_be_bytes());
-        lease.out.to_server.extend_from_slice(bind.portal);
-        lease.out.to_server.push(0);
-        lease.out.to_server.extend_from_slice(name);
-        lease.out.to_server.push(0);
+        if name == bind.statement {
+            lease.out.to_server.extend_from_slice(rest.get(..there).unwrap_or_default());
+        } else {
+            let len = head.len - 1 - bind.statement.len() + name.len();
+            let len =
+                i32::try_from(len).map_err(|_| Malformed("it is longer than a message can be"))?;
+            lease.out.to_server.push(frontend::BIND);
+            lease.out.to_server.extend_from_slice(&len.to_be_bytes());
+            lease.out.to_server.extend_from_slice(bind.portal);
+            lease.out.to_server.push(0);
+            lease.out.to_server.extend_from_slice(name);
+            lease.out.to_server.push(0);
+            lease.out.to_server.extend_from_slice(bind.rest);
+        }
         self.prepared.binds += 1;
         self.expects.push(Expect::Bind { shown: true });
         if bind.portal.is_empty() {
@@ -128,8 +137,8 @@ impl Session {
         } else if let Some(statement) = statement {
             self.portals.push((bind.portal.into(), statement));
         }
-        self.pass = bind.rest.len() + (head.len - there);
-        Ok(Taken::Bytes(there - bind.rest.len()))
+        self.pass = head.len - there;
+        Ok(Taken::Bytes(there))
     }
 
     /// What a statement of the client is called on this server, which has it afterwards.
@@ -156,14 +165,15 @@ impl Session {
 
     pub(super) fn named(
         &mut self,
-        head: Header,
+        message: &[u8],
         body: &[u8],
         lease: &mut Leased<'_>,
     ) -> Result<(), Malformed> {
         self.go_ahead(lease);
         self.guard_batch(lease);
         self.unsynced = true;
-        match (frontend::named(body)?, head.tag) {
+        let tag = message.first().copied().unwrap_or_default();
+        match (frontend::named(body)?, tag) {
             (Named::Statement(name), frontend::DESCRIBE) => {
                 let statement = self.names.get(name).map(Arc::clone);
                 let name = self.use_statement(name, statement.as_deref(), lease);
@@ -180,9 +190,7 @@ impl Session {
                 self.say_what_is_due(&mut lease.out.to_client);
             }
             (Named::Portal(name), tag) => {
-                crate::wire::message(&mut lease.out.to_server, tag, |out| {
-                    out.extend_from_slice(body);
-                });
+                lease.out.to_server.extend_from_slice(message);
                 self.expects.push(if tag == frontend::DESCRIBE {
                     Expect::Describe
                 } else {
@@ -196,7 +204,7 @@ impl Session {
 
     pub(super) fn execute(
         &mut self,
-        head: Header,
+        message: &[u8],
         body: &[u8],
         lease: &mut Leased<'_>,
     ) -> Result<(), Malformed> {
@@ -211,7 +219,7 @@ impl Session {
         };
         self.may_change(&effect);
         let effect = self.note(effect);
-        crate::wire::message(&mut lease.out.to_server, head.tag, |out| out.extend_from_slice(body));
+        lease.out.to_server.extend_from_slice(message);
         self.expects.push(Expect::Execute { shown: true, effect });
         Ok(())
     }

@@ -539,15 +539,19 @@ fn come_to(
 
 #[test]
 fn an_answer_in_one_piece_comes_to_what_it_does_in_two() {
-    let asked: [&[&str]; 6] = [
+    let asked: [&[&str]; 10] = [
         &["Q select 1"],
         &["Q insert into t values (1)"],
         &["Q begin", "Q select 1"],
         &["Q select 1", "Q select 2"],
         &["Q set work_mem = '1MB'"],
         &["P - select 1", "B - -", "E -", "S"],
+        &["P - select 1", "B - -", "D P -", "E -", "S"],
+        &["P a select 1", "D S a", "B - a", "E -", "C P -", "S"],
+        &["P - insert into t values (1)", "B - -", "E -", "E -", "S"],
+        &["P - select 1", "S"],
     ];
-    let answered: [&[&str]; 11] = [
+    let answered: [&[&str]; 17] = [
         &["T", "D row", "C SELECT 1", "Z I"],
         &["C INSERT 0 1", "Z I"],
         &["C ROLLBACK", "Z I"],
@@ -559,6 +563,12 @@ fn an_answer_in_one_piece_comes_to_what_it_does_in_two() {
         &["T", "D row", "E 42601 no", "Z I"],
         &["C BEGIN", "Z T", "T", "D row", "C SELECT 1", "Z T"],
         &["1", "2", "D row", "C SELECT 1", "Z I"],
+        &["1", "2", "T", "D a", "D b", "C SELECT 2", "Z I"],
+        &["1", "t", "n", "2", "C SELECT 0", "3", "Z I"],
+        &["1", "2", "C INSERT 0 1", "C INSERT 0 1", "Z I"],
+        &["1", "2", "I", "Z I"],
+        &["1", "2", "T", "C ROLLBACK", "Z I"],
+        &["1", "Z I"],
     ];
     for asked in asked {
         for answered in answered {

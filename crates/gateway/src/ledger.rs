@@ -23,7 +23,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use herdsman_ledger::engine::{self, Condition, Ledger};
+use herdsman_ledger::engine::{self, Ledger};
 use herdsman_ledger::node::Engine;
 use tokio::sync::OnceCell;
 
@@ -93,20 +93,30 @@ impl LedgerDoor {
 
     /// A PostgreSQL server that follows the log.
     fn node(&self) -> Result<String, Fault> {
-        let status = self.ledger.status();
-        let servers: Vec<_> =
-            status.iter().filter(|(_, engine, _)| *engine == Engine::Postgres).collect();
-        let following: Vec<_> =
-            servers.iter().filter(|(.., it)| it.condition == Condition::Following).collect();
-        if let Some((name, ..)) = fastrand::choice(&following) {
-            return Ok(name.clone());
+        if let Some(name) = fastrand::choice(self.servers()) {
+            return Ok(name);
         }
-        let message = if servers.is_empty() {
+        let status = self.ledger.status();
+        let message = if status.iter().all(|(_, engine, _)| *engine != Engine::Postgres) {
             "the ledger has no PostgreSQL node, and drivers are served from those only"
         } else {
             "no PostgreSQL node of the ledger follows its log"
         };
         Err(Fault::new("57P03", message))
+    }
+}
+
+impl LedgerDoor {
+    /// The PostgreSQL servers that clients are sent to.
+    fn servers(&self) -> Vec<String> {
+        let servers = self.ledger.serving().into_iter();
+        servers.filter(|(_, engine)| *engine == Engine::Postgres).map(|(name, _)| name).collect()
+    }
+
+    /// Whether a client that is at this node is better off at another one: it is late, or follows the log no more.
+    fn has_better_than(&self, node: &str) -> bool {
+        let servers = self.servers();
+        !servers.is_empty() && !servers.iter().any(|it| it == node)
     }
 }
 

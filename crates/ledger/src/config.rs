@@ -42,6 +42,12 @@ pub struct LedgerConfig {
     pub cancel_after: Duration,
     /// How often a transaction is run that others keep beating; 1 to 1000.
     pub attempts: u32,
+    /// How long a node may be behind the log before reads and drivers are sent to others, until it has caught up.
+    #[serde(deserialize_with = "late_after")]
+    pub late_after: Duration,
+    /// How many entries the nodes that `ack` waits for may be behind before what is written waits for them; at least 1. Fenced
+    /// nodes are not waited for.
+    pub most_behind: u64,
     /// Unix socket at which commands such as `ledger sql` ask the running program. Default: beside the embedded log, with
     /// `.socket` behind its name; has to be there with Kafka.
     pub socket: Option<PathBuf>,
@@ -60,6 +66,8 @@ impl Default for LedgerConfig {
             deadline: Duration::from_secs(30),
             cancel_after: Duration::from_secs(2),
             attempts: 10,
+            late_after: Duration::from_secs(5),
+            most_behind: 10_000,
             socket: None,
             serve: None,
         }
@@ -68,6 +76,10 @@ impl Default for LedgerConfig {
 
 fn deadline<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     units::duration(deserializer, Duration::from_millis(100)..=Duration::from_secs(3600))
+}
+
+fn late_after<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    units::duration(deserializer, Duration::from_secs(2)..=Duration::from_secs(86_400))
 }
 
 fn cancel_after<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
@@ -267,6 +279,8 @@ impl LedgerConfig {
             cancel_after: self.cancel_after,
             attempts: self.attempts,
             ack: self.ack,
+            late_after: self.late_after,
+            most_behind: self.most_behind,
         }
     }
 

@@ -4,19 +4,25 @@
 //! change. Every node decides about it by the same rule when it reads it; the first that has decided tells the client.
 
 mod follow;
+mod lag;
 pub mod request;
 mod tally;
 mod upkeep;
 mod verify;
 mod waiting;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use serde::Deserialize;
 use thiserror::Error;
 use tokio::{
     sync::{Notify, Semaphore, watch},
     task::{AbortHandle, JoinSet},
+    time::Instant,
 };
 
 use crate::{
@@ -49,6 +55,10 @@ pub struct NodeStatus {
     pub applied: Offset,
     /// What it is doing.
     pub condition: Condition,
+    /// How long the first entry that it lacks has been in the log, to a second.
+    pub behind: Duration,
+    /// Whether that is longer than [`Settings::late_after`]: it is asked no more while others are there.
+    pub late: bool,
     /// Whether it waits at its place for [`Ledger::verify`].
     held: bool,
     /// Whether another program drives it.
@@ -80,6 +90,10 @@ pub struct Settings {
     pub attempts: u32,
     /// Whom an answer waits for.
     pub ack: Ack,
+    /// How long a node may be behind the log before others are asked in its place.
+    pub late_after: Duration,
+    /// How many entries the nodes that an answer waits for may be behind before a new one waits for them.
+    pub most_behind: u64,
 }
 
 impl Default for Settings {
@@ -90,6 +104,8 @@ impl Default for Settings {
             cancel_after: Duration::from_secs(2),
             attempts: 10,
             ack: Ack::Local,
+            late_after: Duration::from_secs(5),
+            most_behind: 10_000,
         }
     }
 }
@@ -187,6 +203,12 @@ struct Shared {
     verifying: tokio::sync::Mutex<()>,
     /// One thing at a time: what is trimmed may be what a node that joins needs.
     upkeep: tokio::sync::Mutex<()>,
+    /// Where the log ended when.
+    ends: Mutex<lag::Ends>,
+}
+
+fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 struct Member {
@@ -223,6 +245,8 @@ impl Ledger {
         let status = || NodeStatus {
             applied: Offset::GENESIS,
             condition: Condition::Starting,
+            behind: Duration::ZERO,
+            late: false,
             held: false,
             driven: false,
             waits_for_skip: false,
@@ -244,11 +268,13 @@ impl Ledger {
             hold: watch::Sender::new(None),
             verifying: tokio::sync::Mutex::default(),
             upkeep: tokio::sync::Mutex::default(),
+            ends: Mutex::default(),
         });
         let mut tasks = JoinSet::new();
-        let handles = (0..shared.members.len())
+        let mut handles: Vec<AbortHandle> = (0..shared.members.len())
             .map(|at| tasks.spawn(follow::forever(Arc::clone(&shared), at)))
             .collect();
+        handles.push(tasks.spawn(lag::sample(Arc::clone(&shared))));
         tasks.detach_all();
         Ok(Self { shared, _tasks: Arc::new(Tasks(handles)) })
     }
@@ -262,9 +288,31 @@ impl Ledger {
     /// How every node is, in the order they were given.
     #[must_use]
     pub fn status(&self) -> Vec<(String, Engine, NodeStatus)> {
-        let of =
-            |it: &Member| (it.node.name().to_owned(), it.node.engine(), it.status.borrow().clone());
+        let (now, ends) = (Instant::now(), lock(&self.shared.ends));
+        let of = |it: &Member| {
+            let mut status = it.status.borrow().clone();
+            status.behind = ends.behind(now, status.applied.0);
+            status.late = status.behind > self.shared.settings.late_after;
+            (it.node.name().to_owned(), it.node.engine(), status)
+        };
         self.shared.members.iter().map(of).collect()
+    }
+
+    /// The nodes that clients are sent to, in the order they were given: those that follow the log and are not late; where
+    /// there are none, all that follow it.
+    #[must_use]
+    pub fn serving(&self) -> Vec<(String, Engine)> {
+        let status = self.status();
+        let follow = || status.iter().filter(|(.., it)| it.condition == Condition::Following);
+        let in_time: Vec<_> = follow().filter(|(.., it)| !it.late).collect();
+        let chosen = if in_time.is_empty() { follow().collect() } else { in_time };
+        chosen.into_iter().map(|(name, engine, _)| (name.clone(), *engine)).collect()
+    }
+
+    /// Where the log ended when that was last looked for: the place of the next entry.
+    #[must_use]
+    pub fn last_end(&self) -> Option<Offset> {
+        lock(&self.shared.ends).last().map(Offset)
     }
 
     /// What came of the entries that each node has read since this began, in the order the nodes were given.

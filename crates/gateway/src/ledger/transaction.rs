@@ -17,6 +17,9 @@ const BREATH_MS: u64 = 10;
 impl Session {
     /// Begins a transaction at a node that has what the client may expect to see.
     pub(super) async fn begin(&mut self, tx: Tx, read_only: bool) -> Result<(), Trouble> {
+        if self.server.as_ref().is_some_and(|it| self.door.has_better_than(&it.node)) {
+            self.drop_server();
+        }
         for last in [false, true] {
             let node = match self.server().await {
                 Ok(server) => server.node.clone(),

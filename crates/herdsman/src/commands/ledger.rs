@@ -11,7 +11,6 @@ mod drivers;
 mod environment;
 mod examples;
 mod keeper;
-mod lag;
 mod lock;
 mod printed;
 mod run;

@@ -78,6 +78,10 @@ impl LedgerConfig {
             );
             reading.problem_at(&["ledger", "attempts"], message);
         }
+        if config.most_behind == 0 {
+            let message = "`ledger.most_behind` is `0`, expected at least 1".to_owned();
+            reading.problem_at(&["ledger", "most_behind"], message);
+        }
         config
     }
 

@@ -66,6 +66,8 @@ fn what_is_wrong_is_told_with_its_place() {
         (format!("{LITE}  nonsense: 1\n"), "nonsense"),
         (format!("{LITE}  attempts: 0\n"), "h.yml:4:13: `ledger.attempts` is `0`, expected 1 to 1000"),
         (format!("{LITE}  deadline: 2h\n"), "out of range"),
+        (format!("{LITE}  late_after: 1s\n"), "out of range"),
+        (format!("{LITE}  most_behind: 0\n"), "`ledger.most_behind` is `0`, expected at least 1"),
         (format!("{LITE}  ack: some"), "majority"),
         (format!("{LITE}  name: 'a b'"), "`ledger.name` is `a b`"),
         (format!("ledger:\n{log}  nodes: {{a: {{oracle: {{path: a.db}}}}}}\n"), "oracle"),

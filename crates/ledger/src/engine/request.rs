@@ -6,7 +6,8 @@ use tokio::time::Instant;
 use tracing::{Instrument as _, field::Empty};
 
 use super::{
-    Ack, Committed, Condition, Ledger, Member, RequestError,
+    Ack, Committed, Condition, Ledger, Member, RequestError, Settings,
+    lag::{Pace, required},
     waiting::{Seat, Word},
 };
 use crate::{
@@ -21,6 +22,8 @@ use crate::{
 
 /// How long who was beaten waits, at most and times the attempt, so that not all come back at once.
 const BREATH_MS: u64 = 10;
+/// How often nodes that are too far behind are looked at again.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// A request's id, chosen at random.
 #[must_use]
@@ -137,7 +140,15 @@ impl Ledger {
                         return Ok(Committed { answers, ..read_only() });
                     }
                     let entry = entry_of(Attempt { request, number }, captured, reads)?;
-                    let word = self.settle(&mut seat, &entry, request, number, deadline).await?;
+                    let word = self
+                        .settle(
+                            &mut seat,
+                            Some(node),
+                            &entry,
+                            Attempt { request, number },
+                            deadline,
+                        )
+                        .await?;
                     if let Some((at, again)) = committed(word)? {
                         let acknowledged = self.acknowledged(node, at, deadline).await;
                         return Ok(Committed { at: Some(at), answers, acknowledged, again });
@@ -239,7 +250,9 @@ impl Ledger {
         }
         let mut seat = self.shared.waiting.sit(request);
         let entry = entry_of(Attempt { request, number: 1 }, captured, reads)?;
-        let word = self.settle(&mut seat, &entry, request, 1, deadline).await?;
+        let word = self
+            .settle(&mut seat, Some(node), &entry, Attempt { request, number: 1 }, deadline)
+            .await?;
         let Some((at, again)) = committed(word)? else {
             return Err(RequestError::Conflict { attempts: 1 });
         };
@@ -267,7 +280,9 @@ impl Ledger {
             let base = self.healthy(node)?.status.borrow().applied;
             let attempt = Attempt { request, number };
             let entry = Entry::Define { attempt, base, change: change.clone() };
-            let word = self.settle(&mut seat, &entry, request, number, deadline).await?;
+            let word = self
+                .settle(&mut seat, Some(node), &entry, Attempt { request, number }, deadline)
+                .await?;
             if let Some((at, again)) = committed(word)? {
                 let acknowledged = self.acknowledged(node, at, deadline).await;
                 return Ok(Committed { at: Some(at), answers: Vec::new(), acknowledged, again });
@@ -285,7 +300,8 @@ impl Ledger {
         let request = random_request();
         let mut seat = self.shared.waiting.sit(request);
         let entry = Entry::Barrier { attempt: Attempt { request, number: 1 } };
-        let word = self.settle(&mut seat, &entry, request, 1, deadline).await?;
+        let word =
+            self.settle(&mut seat, None, &entry, Attempt { request, number: 1 }, deadline).await?;
         self.reached(node, word.at, deadline.saturating_duration_since(Instant::now())).await?;
         Ok(word.at)
     }
@@ -299,7 +315,15 @@ impl Ledger {
     pub async fn call_off(&self, request: RequestId) -> Result<Option<Offset>, RequestError> {
         let deadline = Instant::now() + self.shared.settings.deadline;
         let mut seat = self.shared.waiting.sit(request);
-        let word = self.settle(&mut seat, &Entry::Cancel { request }, request, 0, deadline).await?;
+        let word = self
+            .settle(
+                &mut seat,
+                None,
+                &Entry::Cancel { request },
+                Attempt { request, number: 0 },
+                deadline,
+            )
+            .await?;
         match committed(word) {
             Ok(at) => Ok(at.map(|(at, _)| at)),
             Err(RequestError::Cancelled) => Ok(None),
@@ -356,17 +380,20 @@ impl Ledger {
     }
 
     /// Puts an entry into the log and waits until a node has decided about it. When it is not known whether the log has
-    /// it, it is called off: then the order decides.
+    /// it, it is called off: then the order decides. `node` is where it ran, if it changes something.
     async fn settle(
         &self,
         seat: &mut Seat<'_>,
+        node: Option<&str>,
         entry: &Entry,
-        request: RequestId,
-        number: u32,
+        Attempt { request, number }: Attempt,
         deadline: Instant,
     ) -> Result<Word, RequestError> {
         let unknown = || RequestError::Unknown(request);
         let body = self.encode(entry)?;
+        if let Some(node) = node {
+            self.room(node, deadline).await?;
+        }
         let span = tracing::debug_span!(target: "otel", "ledger append", otel.kind = "producer", herdsman.bytes = body.len());
         let appending = self.shared.log.append(body).instrument(span);
         match tokio::time::timeout_at(deadline, appending).await {
@@ -394,6 +421,38 @@ impl Ledger {
             seat.word(number).await
         };
         tokio::time::timeout_at(deadline, called_off).await.ok().flatten().ok_or_else(unknown)
+    }
+
+    /// Waits until those that answers wait for are not too far behind: who writes is slowed down to the slowest of them.
+    /// `node` is where it ran.
+    async fn room(&self, node: &str, deadline: Instant) -> Result<(), RequestError> {
+        let Settings { ack, most_behind, .. } = self.shared.settings;
+        loop {
+            let pace = |it: &Member| {
+                let status = it.status.borrow();
+                Pace {
+                    applied: status.applied,
+                    out: matches!(status.condition, Condition::Fenced(_)),
+                    own: it.node.name() == node,
+                }
+            };
+            let nodes: Vec<Pace> = self.shared.members.iter().map(pace).collect();
+            let furthest = nodes.iter().map(|it| it.applied.0).max().unwrap_or_default();
+            let end = self.last_end().map_or(0, |end| end.0.saturating_sub(1)).max(furthest);
+            let behind = match required(&nodes, ack) {
+                Some(applied) => end.saturating_sub(applied.0),
+                None => return Ok(()),
+            };
+            if behind <= most_behind {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                return Err(RequestError::NotTaken(format!(
+                    "the nodes that it would wait for are {behind} entries behind, and {most_behind} are allowed; `herdsman ledger status` says which"
+                )));
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
     }
 
     /// Whether as many nodes have come to `at` as are to.

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     Offset,
-    engine::{Committed, Condition, Ledger, RequestError, Settings},
+    engine::{Committed, Ledger, RequestError, Settings},
     node::{Engine, Room, Sql, SqlError},
     table::TableChange,
 };
@@ -191,14 +191,13 @@ impl Performer {
             let why = format!("there is no such node here, expected one of {}", names.join(", "));
             return Err(Fault::new("42704", why).into());
         }
-        let follows = status.iter().filter(|(_, _, it)| it.condition == Condition::Following);
-        let follows: Vec<_> = follows.collect();
-        let best = follows.iter().map(|(_, engine, _)| rank(*engine)).min();
+        let serving = self.ledger.serving();
+        let best = serving.iter().map(|(_, engine)| rank(*engine)).min();
         let equal: Vec<_> =
-            follows.iter().filter(|(_, engine, _)| Some(rank(*engine)) == best).collect();
+            serving.iter().filter(|(_, engine)| Some(rank(*engine)) == best).collect();
         let turn = if read { self.turn.fetch_add(1, Ordering::Relaxed) } else { 0 };
         let chosen = turn.checked_rem(equal.len()).and_then(|at| equal.get(at));
-        chosen.map(|(name, ..)| name.clone()).ok_or_else(|| {
+        chosen.map(|(name, _)| name.clone()).ok_or_else(|| {
             let why = "no node follows the log".to_owned();
             Failure::Error(None, RequestError::Node("any".to_owned(), why))
         })

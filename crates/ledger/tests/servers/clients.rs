@@ -11,7 +11,7 @@ use herdsman_ledger::{
     table::{Table, TableChange},
 };
 
-use crate::herd::{Herd, NODES, PATIENCE, account, all_follow, column};
+use crate::herd::{Herd, NODES, PATIENCE, account, all_follow, column, until};
 
 fn settings() -> Settings {
     Settings { deadline: PATIENCE, ack: Ack::All, ..Settings::default() }
@@ -164,6 +164,46 @@ async fn only_the_ledgers_tables_can_be_changed_and_nothing_unseen() {
     let sum = ["SELECT balance FROM account WHERE id = 3"];
     let done = ledger.execute("lite", random_request(), &sum, &[]).await.unwrap();
     assert_eq!(done.answers[0].rows, [[Some("3".to_owned())]]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_is_late_is_passed_over_and_waited_for_until_it_has_caught_up() {
+    let herd = Herd::start(18).await;
+    let (ledger, log) = started(&herd).await;
+    drop(ledger);
+    let settings = Settings {
+        deadline: Duration::from_secs(2),
+        late_after: Duration::from_secs(2),
+        most_behind: 3,
+        ..settings()
+    };
+    let ledger = Ledger::start(Arc::new(log), herd.nodes(), settings).await.unwrap();
+    all_follow(&ledger).await;
+    let names = || ledger.serving().into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+    until("nobody is late", || names() == NODES).await;
+
+    herd.postgres.freeze("n1").await.unwrap();
+    let write = async || ledger.execute("lite", random_request(), &[&add(1)], &[]).await;
+    // Each of them is answered without the third node's word, until that is too far behind.
+    let refused = async {
+        loop {
+            match write().await {
+                Ok(done) => assert!(!done.acknowledged, "{done:?}"),
+                Err(refused @ RequestError::NotTaken(_)) => break refused,
+                // A machine that is busy.
+                Err(_) => {}
+            }
+        }
+    };
+    let refused = tokio::time::timeout(PATIENCE, refused).await.expect("nobody waits for the node");
+    assert_eq!(refused.sqlstate(), "58030");
+    assert!(refused.to_string().contains("entries behind"), "{refused}");
+    until("it is late", || names() == ["maria", "lite"]).await;
+    herd.postgres.thaw("n1").await.unwrap();
+    until("it has caught up", || names() == NODES).await;
+    let goes_on = async { while !write().await.is_ok_and(|it| it.acknowledged) {} };
+    tokio::time::timeout(PATIENCE, goes_on).await.expect("nobody waits any more");
+    alike(&ledger).await;
 }
 
 /// Just under what the log takes, and beyond.

@@ -1,6 +1,6 @@
 //! One program drives a node at a time, on servers of each make.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use herdsman_ledger::{
     engine::{Condition, Ledger, RequestError, request::random_request},
@@ -11,7 +11,7 @@ use herdsman_ledger::{
 use herdsman_node::{Conninfo, Tls};
 
 use crate::{
-    herd::{Herd, NODES, PATIENCE, account, all_follow},
+    herd::{Herd, NODES, PATIENCE, account, all_follow, until},
     lockstep::settings,
 };
 
@@ -25,15 +25,6 @@ fn trouble(ledger: &Ledger, node: &str) -> Option<String> {
         Condition::Troubled(why) => Some(why),
         _ => None,
     }
-}
-
-async fn until(what: &str, mut there: impl FnMut() -> bool) {
-    let come = async {
-        while !there() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, come).await.unwrap_or_else(|_| panic!("{what}"));
 }
 
 const ADD: &str = "UPDATE account SET balance = balance + 1 WHERE id = 1";

@@ -83,6 +83,16 @@ pub(crate) fn account() -> Table {
     }
 }
 
+/// Waits until it is so.
+pub(crate) async fn until(what: &str, mut there: impl FnMut() -> bool) {
+    let come = async {
+        while !there() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, come).await.unwrap_or_else(|_| panic!("{what}"));
+}
+
 /// Waits until every node follows and has come to `at`.
 pub(crate) async fn all_at(ledger: &Ledger, at: Offset) {
     for node in NODES {

@@ -34,6 +34,7 @@ pub(crate) fn settings() -> Settings {
         cancel_after: Duration::from_millis(300),
         attempts: 50,
         ack: Ack::Local,
+        ..Settings::default()
     }
 }
 

@@ -1,25 +1,16 @@
 //! A ledger at work in this process: its nodes follow the log.
 
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
 
 use herdsman_ledger::config::{LedgerConfig, NotReady};
 use herdsman_ledger::engine::{Condition, Ledger};
 use herdsman_ledger::log::{Log, OpenError};
 use herdsman_ledger::node::Node;
 use herdsman_ledger::requests::RequestCounts;
-use tokio::time::Instant;
-use tokio_util::task::AbortOnDropHandle;
 
-use super::lag::Ends;
 use super::target::Setup;
 use crate::exit::{Exit, Failed};
 use crate::metrics::{LedgerNode, LedgerNumbers};
-
-/// How often the end of the log is looked for.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// How long that may take.
-const LOOK_WITHIN: Duration = Duration::from_secs(5);
 
 /// The ledger, and what its nodes are asked through by those who only look.
 pub(crate) struct Keeper {
@@ -29,8 +20,6 @@ pub(crate) struct Keeper {
     pub(super) lookers: Vec<Box<dyn Node>>,
     /// Of requests by Kafka, where they are answered.
     pub(super) requests: OnceLock<RequestCounts>,
-    ends: Arc<Mutex<Ends>>,
-    _sampler: AbortOnDropHandle<()>,
 }
 
 /// Why it does not begin.
@@ -57,16 +46,9 @@ impl Keeper {
             OpenError::NotALedger(_) => NotKept::Ever(Exit::Failure.with(error)),
             error => NotKept::Yet(error.to_string()),
         })?;
-        let ends = Arc::new(Mutex::new(Ends::default()));
-        let sampler = AbortOnDropHandle::new(tokio::spawn(sample(log.clone(), Arc::clone(&ends))));
         let config = setup.config.clone();
         let requests = OnceLock::new();
-        Ok(Self { config, ledger, log, lookers, requests, ends, _sampler: sampler })
-    }
-
-    /// How long a node has been behind, in seconds.
-    pub(super) fn behind(&self, applied: u64) -> f64 {
-        lock(&self.ends).behind(Instant::now(), applied).as_secs_f64()
+        Ok(Self { config, ledger, log, lookers, requests })
     }
 
     /// What is told of it at `/metrics`.
@@ -80,14 +62,12 @@ impl Keeper {
                 applied: status.applied.0,
                 following: status.condition == Condition::Following,
                 fenced: matches!(status.condition, Condition::Fenced(_)),
-                behind: self.behind(status.applied.0),
+                behind: status.behind.as_secs_f64(),
                 tally,
             }
         };
-        // Before the lock is asked for again, for each node.
-        let end = lock(&self.ends).last();
         LedgerNumbers {
-            end,
+            end: self.ledger.last_end().map(|end| end.0),
             nodes: self.ledger.status().into_iter().zip(tallies).map(node).collect(),
             requests: self.requests.get().map(RequestCounts::read),
         }
@@ -98,19 +78,4 @@ impl std::fmt::Debug for Keeper {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Keeper").field("config", &self.config).finish_non_exhaustive()
     }
-}
-
-async fn sample(log: Arc<dyn Log>, ends: Arc<Mutex<Ends>>) {
-    loop {
-        match tokio::time::timeout(LOOK_WITHIN, log.end()).await {
-            Ok(Ok(end)) => lock(&ends).observe(Instant::now(), end.0),
-            Ok(Err(error)) => tracing::debug!(%error, "the end of the log is not known"),
-            Err(_) => tracing::debug!("the log does not say where it ends"),
-        }
-        tokio::time::sleep(LOOK_EVERY).await;
-    }
-}
-
-fn lock(ends: &Mutex<Ends>) -> MutexGuard<'_, Ends> {
-    ends.lock().unwrap_or_else(PoisonError::into_inner)
 }

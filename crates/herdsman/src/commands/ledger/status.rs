@@ -15,7 +15,7 @@ use super::door::{self, Unanswered};
 use super::keeper::Keeper;
 use super::target::{self, Setup};
 use super::work::{Answer, Request};
-use super::{lag, lock};
+use super::lock;
 use crate::cli::{ConfigFile, Global};
 use crate::exit::{Exit, Failed};
 use crate::output;
@@ -101,9 +101,13 @@ pub(super) async fn of(keeper: &Keeper) -> Status {
     let end = end.ok().and_then(Result::ok);
     let conditions = keeper.ledger.status();
     let nodes = keeper.lookers.iter().zip(places).zip(conditions).map(|((node, place), known)| {
-        let applied = place.as_ref().ok().and_then(|it| it.as_ref()).map(|it| it.applied.0);
-        let behind = applied.map(|applied| keeper.behind(applied));
-        judged(&**node, Some(&known.2.condition), place, end, behind)
+        let (.., known) = known;
+        let behind = place.is_ok().then(|| known.behind.as_secs_f64());
+        let mut judged = judged(&**node, Some(&known.condition), place, end, behind);
+        if known.late && judged.state == "following" {
+            judged.state = "late".to_owned();
+        }
+        judged
     });
     Status {
         ledger: keeper.config.name.clone(),
@@ -176,7 +180,7 @@ fn judged(
         state: state.to_owned(),
         problem,
         applied,
-        lag: applied.zip(end).map(|(applied, end)| lag::entries(end.0, applied)),
+        lag: applied.zip(end).map(|(applied, end)| end.0.saturating_sub(applied).saturating_sub(1)),
         lag_seconds: behind,
         hash: place.map(|place| place.hash.to_string()),
     }

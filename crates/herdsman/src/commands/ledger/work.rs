@@ -337,15 +337,10 @@ impl Keeper {
                 }
                 Some(_) => None,
                 None if starting() => None,
-                None => best(
-                    &status
-                        .iter()
-                        .map(|(name, engine, it)| (name.as_str(), *engine, &it.condition))
-                        .collect::<Vec<_>>(),
-                ),
+                None => best(self.ledger.serving()),
             };
             if let Some(chosen) = chosen {
-                return Ok(chosen.to_owned());
+                return Ok(chosen);
             }
             if Instant::now() >= deadline || (wanted.is_none() && !starting()) {
                 let why = "no node follows the log; `herdsman ledger status` says why".to_owned();
@@ -369,15 +364,15 @@ impl Keeper {
     }
 }
 
-/// One that follows the log.
-fn best<'n>(nodes: &[(&'n str, Engine, &Condition)]) -> Option<&'n str> {
+/// Of these the one whose engine most people write for.
+fn best(serving: Vec<(String, Engine)>) -> Option<String> {
     let rank = |engine: Engine| match engine {
         Engine::Postgres => 0,
         Engine::MariaDb => 1,
         Engine::Sqlite => 2,
     };
-    let follows = nodes.iter().filter(|(.., condition)| **condition == Condition::Following);
-    follows.min_by_key(|(name, engine, _)| (rank(*engine), *name)).map(|(name, ..)| *name)
+    let best = serving.into_iter().min_by_key(|(name, engine)| (rank(*engine), name.clone()));
+    best.map(|(name, _)| name)
 }
 
 #[cfg(test)]

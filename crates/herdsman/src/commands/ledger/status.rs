@@ -13,9 +13,9 @@ use serde::{Deserialize, Serialize};
 
 use super::door::{self, Unanswered};
 use super::keeper::Keeper;
+use super::lock;
 use super::target::{self, Setup};
 use super::work::{Answer, Request};
-use super::lock;
 use crate::cli::{ConfigFile, Global};
 use crate::exit::{Exit, Failed};
 use crate::output;
@@ -102,7 +102,7 @@ pub(super) async fn of(keeper: &Keeper) -> Status {
     let conditions = keeper.ledger.status();
     let nodes = keeper.lookers.iter().zip(places).zip(conditions).map(|((node, place), known)| {
         let (.., known) = known;
-        let behind = place.is_ok().then(|| known.behind.as_secs_f64());
+        let behind = place.is_ok().then_some(known.behind.as_secs_f64());
         let mut judged = judged(&**node, Some(&known.condition), place, end, behind);
         if known.late && judged.state == "following" {
             judged.state = "late".to_owned();
